@@ -1,0 +1,148 @@
+//! A request becomes events, or a refusal that says why.
+
+use agentd_model::{AgentName, AgentNumber, AgentPhase, AgentSpec, Duration, Event, Principal};
+
+use crate::State;
+
+/// What somebody outside asks the world to do.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Start an agent.
+    Spawn {
+        /// Its name; without one it is called `agent-` and its number.
+        name: Option<AgentName>,
+        /// What is asked for, checked against what the host can keep.
+        spec: Box<AgentSpec>,
+    },
+    /// Freeze an agent.
+    Pause {
+        /// Which.
+        agent: AgentNumber,
+    },
+    /// Thaw an agent.
+    Resume {
+        /// Which.
+        agent: AgentNumber,
+    },
+    /// Send a signal to an agent's first program, or kill everything in it.
+    Signal {
+        /// Which.
+        agent: AgentNumber,
+        /// `None`: kill everything.
+        signal: Option<u8>,
+    },
+    /// Give an agent more CPU time.
+    TopUp {
+        /// Which.
+        agent: AgentNumber,
+        /// How much more.
+        cpu: Duration,
+    },
+}
+
+/// Why a command changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A live agent has the name.
+    #[error("the name {name} is in use by agent {by}")]
+    NameInUse {
+        /// The name.
+        name: AgentName,
+        /// Who has it.
+        by: AgentNumber,
+    },
+    /// As many agents live as the kernel has slots.
+    #[error("{limit} agents are running and there is no room for another")]
+    Full {
+        /// How many can be.
+        limit: usize,
+    },
+    /// No such agent.
+    #[error("there is no agent {agent}")]
+    Unknown {
+        /// The number.
+        agent: AgentNumber,
+    },
+    /// It is not in a phase where that can be done.
+    #[error("agent {name} is {phase}")]
+    Phase {
+        /// Which agent.
+        name: AgentName,
+        /// Where it is in its life.
+        phase: AgentPhase,
+    },
+    /// A top-up of an agent that has no limit.
+    #[error("agent {name} has no CPU budget to top up")]
+    NoBudget {
+        /// Which agent.
+        name: AgentName,
+    },
+    /// A top-up beyond what can be counted.
+    #[error("the CPU budget of agent {name} cannot grow by {cpu}")]
+    TooMuch {
+        /// Which agent.
+        name: AgentName,
+        /// What was asked.
+        cpu: Duration,
+    },
+}
+
+/// How many agents may live at once: one fewer than the kernel has slots, because slot 0 is never used.
+pub const AGENT_LIMIT: usize = 1023;
+
+/// Decides a command. Changes nothing; the events do, once they are durable.
+pub fn command(state: &State, command: Command, by: Principal) -> Result<Vec<Event>, Refusal> {
+    match command {
+        Command::Spawn { name, spec } => {
+            if state.agents().filter(|agent| agent.is_live()).count() >= AGENT_LIMIT {
+                return Err(Refusal::Full { limit: AGENT_LIMIT });
+            }
+            let agent = state.next_number();
+            let name = match name {
+                Some(name) => name,
+                None => match format!("agent-{agent}").parse() {
+                    Ok(name) => name,
+                    Err(error) => unreachable!("the name made from a number is a name: {error}"),
+                },
+            };
+            if let Some(other) = state.named(&name).filter(|other| other.is_live()) {
+                return Err(Refusal::NameInUse { name, by: other.number });
+            }
+            Ok(vec![Event::AgentRequested { agent, name, spec, by }])
+        }
+        Command::Pause { agent } => match phase(state, agent)? {
+            (_, AgentPhase::Running | AgentPhase::Exhausted) => Ok(vec![Event::AgentPaused { agent, by }]),
+            (name, phase) => Err(Refusal::Phase { name, phase }),
+        },
+        Command::Resume { agent } => {
+            let (name, phase) = phase(state, agent)?;
+            let paused = state.agent(agent).is_some_and(|agent| agent.paused);
+            if phase.is_live() && paused {
+                Ok(vec![Event::AgentResumed { agent, by }])
+            } else {
+                Err(Refusal::Phase { name, phase })
+            }
+        }
+        Command::Signal { agent, signal } => match phase(state, agent)? {
+            (_, phase) if phase.is_live() => Ok(vec![Event::AgentSignalled { agent, signal, by }]),
+            (name, phase) => Err(Refusal::Phase { name, phase }),
+        },
+        Command::TopUp { agent, cpu } => {
+            let (name, phase) = phase(state, agent)?;
+            if !phase.is_live() {
+                return Err(Refusal::Phase { name, phase });
+            }
+            let limit = state.agent(agent).and_then(|agent| agent.cpu_limit);
+            let Some(limit) = limit else { return Err(Refusal::NoBudget { name }) };
+            match limit.0.checked_add(cpu.0) {
+                Some(sum) => Ok(vec![Event::BudgetToppedUp { agent, added: cpu, limit: Duration(sum), by }]),
+                None => Err(Refusal::TooMuch { name, cpu }),
+            }
+        }
+    }
+}
+
+fn phase(state: &State, agent: AgentNumber) -> Result<(AgentName, AgentPhase), Refusal> {
+    let agent = state.agent(agent).ok_or(Refusal::Unknown { agent })?;
+    Ok((agent.name.clone(), agent.phase()))
+}
