@@ -1,0 +1,1 @@
+//! Attach stream (being written).
