@@ -15,7 +15,7 @@
 /* Limits. Reaching one is an error that names it; nothing is ever dropped silently. */
 #define AGENTD_MAX_AGENTS 1024		/* slots in `agents`; slot 0 is never used */
 #define AGENTD_MAX_RULES 131072		/* entries in `rules`, all agents together */
-#define AGENTD_MAX_NAMES 16384		/* entries in `names`, all agents together */
+#define AGENTD_MAX_NAMES 131072		/* entries in `names`, all agents together */
 #define AGENTD_MAX_NETS 16384		/* entries in `nets`, all agents together */
 #define AGENTD_MAX_DEPTH 64		/* directory levels and mounts walked; deeper is denied */
 #define AGENTD_CACHE_SLOTS 65536	/* entries in `decisions` (1 MiB) */
@@ -90,6 +90,11 @@ struct agentd_rule_key {
 
 /* agentd_rule.flags */
 #define AGENTD_R_NAMES 1		/* names directly below this directory have entries in `names` */
+/*
+ * A denial by name relies on this directory (in `rules`), or on whatever has this name (in `names`, anywhere), being
+ * what it is: no rename from or to it, no removal of the object, no symbolic link of the name.
+ */
+#define AGENTD_R_KEEP 2
 
 /*
  * Value of `rules` and `names`. A right in neither mask is not mentioned, and the walk goes on upwards. A right in
@@ -122,6 +127,15 @@ struct agentd_name_key {
 struct agentd_decision {
 	__u64 tag;
 	__u64 word;
+};
+
+/* The only element of the array `config`: what the loader was told. Written once, read by whoever finds the pins. */
+struct agentd_config {
+	__u32 abi_version;		/* AGENTD_ABI_VERSION */
+	__u32 agents_level;		/* level of the agents' cgroups in the hierarchy; 0: no agents' cgroup */
+	__u64 agents_cgroup;		/* id of the cgroup whose children are agents' cgroups */
+	__u64 build;			/* hash of the programs, so that a daemon knows its own pins again */
+	__u64 loaded_ns;		/* bpf_ktime_get_ns() of the load */
 };
 
 /* Network. IPv4 is written as ::ffff:a.b.c.d, so an IPv4-mapped IPv6 address is the same key. */

@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn a_short_or_unknown_sample_is_refused() {
-        let event = BudgetEvent { head: EventHead { kind: crate::EV_CPU_WARN, ..Default::default() }, ..Default::default() };
+        let event =
+            BudgetEvent { head: EventHead { kind: crate::EV_CPU_WARN, ..Default::default() }, ..Default::default() };
         assert!(matches!(Event::parse(event.as_bytes()), Ok(Event::Budget(_))));
         assert!(matches!(Event::parse(&event.as_bytes()[..56]), Err(ParseError::Size)));
         let unknown = EventHead { kind: 77, ..Default::default() };

@@ -24,7 +24,7 @@ pub const MAX_AGENTS: u32 = 1024;
 /// Entries in the hash `rules`, all agents together.
 pub const MAX_RULES: u32 = 131_072;
 /// Entries in the hash `names`, all agents together.
-pub const MAX_NAMES: u32 = 16_384;
+pub const MAX_NAMES: u32 = 131_072;
 /// Entries in the trie `nets`, all agents together.
 pub const MAX_NETS: u32 = 16_384;
 /// Directory levels and mounts that are walked; deeper is denied.
@@ -61,6 +61,8 @@ pub const F_NAMES: u32 = 2;
 pub const F_URING_DENIED: u32 = 4;
 /// [`Rule::flags`]: names directly below this directory have entries in `names`.
 pub const R_NAMES: u32 = 1;
+/// [`Rule::flags`]: no rename from or to this directory or name, no removal of the object, no symbolic link of the name.
+pub const R_KEEP: u32 = 2;
 /// [`NameKey::dev`] of a pattern that holds anywhere.
 pub const ANYWHERE: u32 = u32::MAX;
 /// [`Rule::expires_ns`] of a rule that never expires.
@@ -126,8 +128,9 @@ pub struct Agent {
 }
 
 /// Which file or directory, as the kernel programs see it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Object {
     /// Kernel encoding (major << 20 | minor); on btrfs the subvolume's anonymous device.
@@ -139,8 +142,9 @@ pub struct Object {
 }
 
 /// Key of the hash `rules`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct RuleKey {
     /// [`Agent::number`].
@@ -172,8 +176,9 @@ pub struct Rule {
 }
 
 /// Key of the hash `names`: a name that is ruled whether or not it exists.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct NameKey {
     /// [`Agent::number`].
@@ -186,9 +191,26 @@ pub struct NameKey {
     pub name: u64,
 }
 
+/// What the loader was told: the only element of the array `config`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Config {
+    /// [`ABI_VERSION`].
+    pub abi_version: u32,
+    /// Level of the agents' cgroups in the hierarchy; 0: there is no agents' cgroup.
+    pub agents_level: u32,
+    /// Id of the cgroup whose children are agents' cgroups.
+    pub agents_cgroup: u64,
+    /// Hash of the programs, so that a daemon knows its own pins again.
+    pub build: u64,
+    /// Monotonic nanoseconds of the load.
+    pub loaded_ns: u64,
+}
+
 /// Key of the longest-prefix trie `nets`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct NetKey {
     /// 32 + bits of the address prefix.

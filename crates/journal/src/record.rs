@@ -119,7 +119,8 @@ mod tests {
     use super::*;
 
     fn record() -> Record {
-        let event = Event::BudgetWarned { agent: AgentNumber(3), spent: Duration(240_000_000), limit: Duration(300_000_000) };
+        let event =
+            Event::BudgetWarned { agent: AgentNumber(3), spent: Duration(240_000_000), limit: Duration(300_000_000) };
         let stamp = Stamp { wall_ns: 1_795_261_000_000_000_000, mono_ns: 77 };
         Record { seq: Seq(2), previous: Hash::ZERO, stamp, cause: Some(Seq(1)), event }
     }
@@ -128,7 +129,10 @@ mod tests {
     fn bytes_are_as_the_format_says() {
         let hex: String = record().encode().iter().map(|byte| format!("{byte:02x}")).collect();
         let (previous, wall) = ("00".repeat(32), "18ea0c5e281cd000");
-        assert_eq!(hex, format!("86 01 02 5820{previous} 82 1b{wall} 184d 01 82 05 83 03 1a0e4e1c00 1a11e1a300").replace(' ', ""));
+        assert_eq!(
+            hex,
+            format!("86 01 02 5820{previous} 82 1b{wall} 184d 01 82 05 83 03 1a0e4e1c00 1a11e1a300").replace(' ', "")
+        );
     }
 
     #[test]

@@ -168,6 +168,9 @@ pub struct AgentSpec {
     /// What the caller accepts not to have, by `--degraded`.
     #[n(11)]
     pub accepted_gaps: Vec<Gap>,
+    /// Directories to be made in the agent's private /tmp, absolute, parents first.
+    #[n(12)]
+    pub tmp_directories: Vec<String>,
 }
 
 /// Where in its life an agent is.

@@ -67,7 +67,11 @@ impl fmt::Display for Duration {
         }
         if ns < 60_000_000_000 {
             let tenths = ns / 100_000_000;
-            return if tenths.is_multiple_of(10) { write!(f, "{}s", tenths / 10) } else { write!(f, "{}.{}s", tenths / 10, tenths % 10) };
+            return if tenths.is_multiple_of(10) {
+                write!(f, "{}s", tenths / 10)
+            } else {
+                write!(f, "{}.{}s", tenths / 10, tenths % 10)
+            };
         }
         let mut shown = 0;
         let mut rest = ns;
@@ -145,7 +149,9 @@ impl FromStr for Budget {
                     let limit = amount.parse().ok().filter(|d: &Duration| d.0 > 0);
                     budget.cpu.replace(limit.ok_or_else(|| bad("cpu", "cpu:90s or cpu:1h"))?).is_some()
                 }
-                "mem" => budget.memory.replace(bytes(amount).ok_or_else(|| bad("mem", "mem:512M or mem:4G"))?).is_some(),
+                "mem" => {
+                    budget.memory.replace(bytes(amount).ok_or_else(|| bad("mem", "mem:512M or mem:4G"))?).is_some()
+                }
                 "pids" => {
                     let limit = amount.parse().ok().filter(|n| *n > 0);
                     budget.pids.replace(limit.ok_or_else(|| bad("pids", "pids:512"))?).is_some()

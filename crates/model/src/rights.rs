@@ -81,7 +81,9 @@ const WORDS: [(&str, Rights); 5] = [
 
 /// A word that is not a right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{word:?} is not a right; rights are read, write, exec, create, delete, change (write, create and delete), all")]
+#[error(
+    "{word:?} is not a right; rights are read, write, exec, create, delete, change (write, create and delete), all"
+)]
 pub struct RightsError {
     /// The word.
     pub word: String,

@@ -179,7 +179,8 @@ fn places(text: &str) -> Result<(Vec<Place>, Option<&str>), NetRuleError> {
         ("loopback", vec![mapped("127.0.0.0".parse::<IpAddr>(), 8), mapped("::1".parse::<IpAddr>(), 128)]),
         ("any", vec![Some(([0; 16], 0))]),
     ] {
-        let ports = if text == word { Some(None) } else { text.strip_prefix(word).and_then(|r| r.strip_prefix(':')).map(Some) };
+        let ports =
+            if text == word { Some(None) } else { text.strip_prefix(word).and_then(|r| r.strip_prefix(':')).map(Some) };
         if let Some(ports) = ports {
             return Ok((places.into_iter().flatten().collect(), ports));
         }

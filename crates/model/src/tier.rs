@@ -137,11 +137,14 @@ pub enum Gap {
     /// No limit on CPU time at all.
     #[n(8)]
     Cpu,
+    /// Processes of others, mounts, namespaces and the kernel's own interfaces are not guarded.
+    #[n(9)]
+    Guard,
 }
 
 impl Gap {
     /// Every gap.
-    pub const ALL: [Gap; 9] = [
+    pub const ALL: [Gap; 10] = [
         Gap::DenyInsideAllow,
         Gap::DenialEvents,
         Gap::UnixSockets,
@@ -151,6 +154,7 @@ impl Gap {
         Gap::Network,
         Gap::Files,
         Gap::Cpu,
+        Gap::Guard,
     ];
 
     /// What is missing, in words that fit after "this host cannot enforce".
@@ -165,6 +169,7 @@ impl Gap {
             Gap::Network => "network rules",
             Gap::Files => "rules on files and programs",
             Gap::Cpu => "cpu: no limit on CPU time",
+            Gap::Guard => "a guard over other processes, mounts and kernel interfaces",
         }
     }
 }
@@ -181,6 +186,7 @@ impl fmt::Display for Gap {
             Gap::Network => "network",
             Gap::Files => "files",
             Gap::Cpu => "cpu",
+            Gap::Guard => "guard",
         })
     }
 }

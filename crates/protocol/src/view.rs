@@ -126,7 +126,8 @@ pub struct RecordView {
     pub stamp: Stamp,
     /// The record that brought it about.
     pub cause: Option<u64>,
-    /// Name of the agent that it is about.
+    /// Name of the agent that it is about; not `name` on the wire, which is a field of an event.
+    #[serde(rename = "agent_name")]
     pub name: Option<String>,
     /// What happened.
     #[serde(flatten)]
@@ -146,4 +147,21 @@ pub struct ExplanationView {
     pub hint: Option<String>,
     /// The records that led there, newest first.
     pub chain: Vec<RecordView>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_field_of_a_record_hides_one_of_its_event() {
+        let text = r#"{"seq":2,"hash":"00","stamp":{"wall_ns":1,"mono_ns":1},"cause":null,"agent_name":"optimizer",
+            "event":"agent_requested","agent":7,"name":"optimizer","by":"daemon","spec":{"argv":["true"],"env":[],"cwd":"/",
+            "uid":1,"gid":1,"groups":[],"terminal":"pipes","profile":"base","paths":[],"nets":[],
+            "budget":{"cpu":null,"memory":null,"pids":null},"accepted_gaps":[],"tmp_directories":[]}}"#;
+        let record: RecordView = serde_json::from_str(text).unwrap();
+        let printed = serde_json::to_string(&record).unwrap();
+        let again: RecordView = serde_json::from_str(&printed).unwrap();
+        assert_eq!((again.name, &again.event), (Some("optimizer".to_owned()), &record.event));
+    }
 }

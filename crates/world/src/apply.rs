@@ -116,7 +116,8 @@ impl State {
 
     fn end(&mut self, number: AgentNumber, end: End) -> Vec<Effect> {
         self.change(number, |agent| agent.end = Some(end));
-        let ended: Vec<_> = self.agents.values().filter(|agent| agent.end.is_some()).map(|agent| agent.number).collect();
+        let ended: Vec<_> =
+            self.agents.values().filter(|agent| agent.end.is_some()).map(|agent| agent.number).collect();
         for number in ended.iter().take(ended.len().saturating_sub(ENDED_KEPT)) {
             self.agents.remove(number);
         }

@@ -129,7 +129,9 @@ pub fn observe(state: &State, observation: Observation) -> Vec<Event> {
         Observation::ProgramRun { agent, pid, path } if state.agent(agent).is_some() => {
             vec![Event::ProgramRun { agent, pid, path }]
         }
-        Observation::Exited { agent, status, spent } if live(&agent) => vec![Event::AgentExited { agent, status, spent }],
+        Observation::Exited { agent, status, spent } if live(&agent) => {
+            vec![Event::AgentExited { agent, status, spent }]
+        }
         Observation::Gone { agent, reason } if live(&agent) => vec![Event::AgentLost { agent, reason }],
         Observation::Adopted { agent } if live(&agent) => vec![Event::AgentAdopted { agent }],
         _ => vec![],

@@ -16,6 +16,7 @@ fn spec() -> Box<AgentSpec> {
         nets: vec![],
         budget: "cpu:300ms".parse().unwrap(),
         accepted_gaps: vec![],
+        tmp_directories: vec![],
     })
 }
 
@@ -50,7 +51,15 @@ impl World {
         let mut world = World::default();
         world.ask(Command::Spawn { name: "worker".parse().ok(), spec: spec() }).unwrap();
         let (agent, gaps) = (AgentNumber(1), vec![]);
-        world.see(Observation::Started { agent, init_pid: 2, shim_pid: 1, cgroup_id: 9, slot: 1, kernel_rules: 0, gaps });
+        world.see(Observation::Started {
+            agent,
+            init_pid: 2,
+            shim_pid: 1,
+            cgroup_id: 9,
+            slot: 1,
+            kernel_rules: 0,
+            gaps,
+        });
         world.effects.clear();
         world
     }
@@ -70,7 +79,15 @@ fn an_agent_lives_from_request_to_exit() {
     assert_eq!((world.phase(), &world.effects[..]), (AgentPhase::Starting, &[Effect::Launch { agent: A }][..]));
     assert_eq!(world.state.find("agent-1").unwrap().number, A);
     let gaps = vec![];
-    world.see(Observation::Started { agent: A, init_pid: 2, shim_pid: 1, cgroup_id: 9, slot: 1, kernel_rules: 0, gaps });
+    world.see(Observation::Started {
+        agent: A,
+        init_pid: 2,
+        shim_pid: 1,
+        cgroup_id: 9,
+        slot: 1,
+        kernel_rules: 0,
+        gaps,
+    });
     assert_eq!(world.phase(), AgentPhase::Running);
     let status = ExitStatus::Code { code: 0 };
     world.see(Observation::Exited { agent: A, status, spent: Duration(1) });
@@ -142,7 +159,9 @@ fn what_has_ended_cannot_be_changed() {
 fn replay_gives_the_same_state() {
     let mut world = World::running();
     let mut events = vec![];
-    for what in [Command::Pause { agent: A }, Command::Resume { agent: A }, Command::Signal { agent: A, signal: Some(15) }] {
+    for what in
+        [Command::Pause { agent: A }, Command::Resume { agent: A }, Command::Signal { agent: A, signal: Some(15) }]
+    {
         let made = command(&world.state, what, Principal::Daemon).unwrap();
         events.extend(made.clone());
         world.take(made);

@@ -1,0 +1,109 @@
+//! The host: everything outside the core that effects reach.
+//!
+//! [`Host`] holds the adapters and what is only true while the daemon runs: which slots are taken, which shims are
+//! connected. [`HostPerformer`] turns effects into calls. Freezing, thawing, killing and limits are done at once; a launch
+//! takes milliseconds and has a thread of its own, which reports back.
+
+mod adopt;
+mod launcher;
+mod performer;
+mod slots;
+mod watcher;
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use agentd_model::{AgentNumber, Domain, Spend, Tier, Tiers};
+use agentd_world::Agent;
+
+pub use adopt::adopt;
+pub use performer::HostPerformer;
+pub use slots::Slots;
+
+use crate::cgroup::Cgroups;
+use crate::enforcer::Enforcer;
+use crate::launch::{Confinement, Landlock, Pace, Seccomp, Shim};
+use crate::places::Places;
+
+/// The adapters, and what is true only while the daemon runs.
+pub struct Host {
+    /// Where things are.
+    pub places: Places,
+    /// The agents' cgroups.
+    pub cgroups: Cgroups,
+    /// The kernel programs.
+    pub enforcer: Arc<dyn Enforcer>,
+    /// What enforces what.
+    pub tiers: Tiers,
+    /// Whether the LSM has a hook on io_uring.
+    pub uring_hook: bool,
+    /// Places in the kernel's table.
+    pub slots: Slots,
+    shims: Mutex<HashMap<AgentNumber, Shim>>,
+    spares: launcher::Spares,
+}
+
+/// Why a stream could not be attached.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// Its shim is not connected: it is starting, or has just ended.
+    #[error("agent {0} has no stream")]
+    NoShim(AgentNumber),
+    /// The shim does not answer.
+    #[error("cannot reach the shim of agent {agent}")]
+    Io {
+        /// Which agent.
+        agent: AgentNumber,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Host {
+    /// A host with nothing running.
+    pub fn new(places: Places, cgroups: Cgroups, enforcer: Arc<dyn Enforcer>, tiers: Tiers, uring_hook: bool) -> Host {
+        let (shims, spares, slots) = (Mutex::default(), launcher::Spares::default(), Slots::default());
+        Host { places, cgroups, enforcer, tiers, uring_hook, slots, shims, spares }
+    }
+
+    /// What confines an agent beside the kernel programs, on this host.
+    pub fn confinement(&self) -> Confinement {
+        match self.tiers.of(Domain::Files) {
+            Tier::Lsm if self.uring_hook => Confinement { landlock: Landlock::Off, seccomp: Seccomp::Nothing },
+            Tier::Lsm => Confinement { landlock: Landlock::Off, seccomp: Seccomp::UringOnly },
+            _ => Confinement { landlock: Landlock::On, seccomp: Seccomp::Fallback },
+        }
+    }
+
+    /// A stream to an agent's terminal or pipes, for somebody who looks in.
+    pub fn attach(&self, agent: AgentNumber) -> Result<OwnedFd, AttachError> {
+        self.with_shim(agent, |shim| shim.attach(Pace::ClientDrops))
+    }
+
+    /// CPU time used by a live agent: the kernel programs' account, or the cgroup's where there is none.
+    pub fn spent(&self, agent: &Agent) -> Spend {
+        let account = agent.started.as_ref().and_then(|started| self.enforcer.account(started.slot, agent.number));
+        let counted = account.filter(|_| self.tiers.of(Domain::Cpu) == Tier::Tracepoint).map(|a| a.cpu_spent_ns);
+        let from_cgroup = || self.cgroups.of(agent.number).cpu_spent().map_or(0, |spent| spent.as_nanos() as u64);
+        Spend { cpu_ns: counted.unwrap_or_else(from_cgroup) }
+    }
+
+    fn with_shim<T>(&self, agent: AgentNumber, action: impl FnOnce(&Shim) -> io::Result<T>) -> Result<T, AttachError> {
+        // A panic elsewhere does not make the table wrong: every change to it is one call.
+        let shims = self.shims.lock().unwrap_or_else(PoisonError::into_inner);
+        let shim = shims.get(&agent).ok_or(AttachError::NoShim(agent))?;
+        action(shim).map_err(|source| AttachError::Io { agent, source })
+    }
+
+    fn keep_shim(&self, agent: AgentNumber, shim: Shim) {
+        self.shims.lock().unwrap_or_else(PoisonError::into_inner).insert(agent, shim);
+    }
+
+    fn drop_shim(&self, agent: AgentNumber) -> Option<Shim> {
+        self.shims.lock().unwrap_or_else(PoisonError::into_inner).remove(&agent)
+    }
+}

@@ -1,0 +1,68 @@
+//! Effects become calls.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use agentd_model::{AgentNumber, Duration, Effect};
+use agentd_world::State;
+
+use super::Host;
+use super::launcher;
+use crate::core::{LaunchTicket, Performer, World};
+use crate::enforcer::CpuLimits;
+
+/// Does what the world wants done on this host.
+pub struct HostPerformer {
+    host: Arc<Host>,
+    world: World,
+    tickets: HashMap<AgentNumber, LaunchTicket>,
+}
+
+impl HostPerformer {
+    /// A performer that reports back to `world`.
+    pub fn new(host: Arc<Host>, world: World) -> HostPerformer {
+        HostPerformer { host, world, tickets: HashMap::new() }
+    }
+
+    fn set_cpu(&self, state: &State, agent: AgentNumber, limit: Duration) {
+        let slot = state.agent(agent).and_then(|agent| agent.started.as_ref()).map(|started| started.slot);
+        let Some(slot) = slot else { return };
+        let limits = CpuLimits { limit: Some(limit) };
+        report(agent, "set the CPU limit", self.host.enforcer.set_cpu(slot, agent, limits));
+    }
+}
+
+impl Performer for HostPerformer {
+    fn expect(&mut self, ticket: LaunchTicket) {
+        self.tickets.insert(ticket.agent, ticket);
+    }
+
+    fn perform(&mut self, state: &State, effect: Effect) {
+        match effect {
+            Effect::Launch { agent } => {
+                let ticket = self.tickets.remove(&agent);
+                if let Some(agent) = state.agent(agent) {
+                    launcher::begin(self.host.clone(), self.world.clone(), agent.clone(), ticket);
+                }
+            }
+            Effect::Freeze { agent } => report(agent, "freeze", self.host.cgroups.of(agent).freeze()),
+            Effect::Thaw { agent } => report(agent, "thaw", self.host.cgroups.of(agent).thaw()),
+            Effect::SetCpuLimit { agent, limit } => self.set_cpu(state, agent, limit),
+            Effect::Signal { agent, signal } => {
+                report(agent, "signal", self.host.with_shim(agent, |shim| shim.signal(signal)));
+            }
+            Effect::Kill { agent } => report(agent, "kill", self.host.cgroups.of(agent).kill()),
+            Effect::Release { agent } => {
+                let started = state.agent(agent).and_then(|agent| agent.started.clone());
+                super::watcher::release(self.host.clone(), agent, started);
+            }
+        }
+    }
+}
+
+/// An effect that did not come about is told; what follows from it comes as an observation.
+fn report<E: std::error::Error + 'static>(agent: AgentNumber, what: &str, result: Result<(), E>) {
+    if let Err(error) = result {
+        tracing::warn!(%agent, error = crate::errors::one_line(&error), "cannot {what} the agent");
+    }
+}

@@ -1,0 +1,71 @@
+//! How much of an unfinished write lies at the end of SQLite's write-ahead log?
+//!
+//! SQLite cuts such a tail silently when it opens the file. Nobody was promised what it held, but a person should be told
+//! that the machine went down in the middle of a write. The log's format is that of <https://sqlite.org/fileformat2.html>
+//! §4: a header of 32 bytes, then frames of 24 bytes and a page; frames of the present generation carry the header's two
+//! salts, and a frame that ends a transaction carries the size of the database.
+
+use std::io;
+use std::path::Path;
+
+/// Bytes of the present generation after the last frame that ends a transaction. A missing log has none.
+pub(super) fn torn_bytes(path: &Path) -> io::Result<u64> {
+    match std::fs::read(path) {
+        Ok(log) => Ok(torn(&log)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn torn(log: &[u8]) -> u64 {
+    let (Some(magic), Some(page), Some(salts)) = (word(log, 0), word(log, 8), log.get(16..24)) else { return 0 };
+    if magic & !1 != 0x377f_0682 {
+        return 0;
+    }
+    let sum = Checksum { big_endian: magic & 1 == 1 };
+    let Some(mut state) = log.get(..24).map(|header| sum.over((0, 0), header)) else { return 0 };
+    let frame = 24 + page as usize;
+    let (mut at, mut committed) = (32, 32);
+    while let Some(bytes) = log.get(at..at + frame) {
+        if bytes[8..16] != *salts {
+            break;
+        }
+        state = sum.over(sum.over(state, &bytes[..8]), &bytes[24..]);
+        if (word(bytes, 16), word(bytes, 20)) != (Some(state.0), Some(state.1)) {
+            // Same generation, wrong sum: the write stopped in this frame.
+            at += frame;
+            break;
+        }
+        at += frame;
+        if word(bytes, 4) != Some(0) {
+            committed = at;
+        }
+    }
+    // The rest of a frame whose head made it to the disk.
+    let cut_short = log.get(at + 8..at + 16).is_some_and(|found| found == salts && log.len() < at + frame);
+    let end = if cut_short { log.len() } else { at };
+    (end - committed) as u64
+}
+
+/// The log's running checksum (§4.1 of the format).
+struct Checksum {
+    big_endian: bool,
+}
+
+impl Checksum {
+    fn over(&self, (mut a, mut b): (u32, u32), bytes: &[u8]) -> (u32, u32) {
+        for pair in bytes.as_chunks::<8>().0 {
+            let read = |at: usize| {
+                let four = [pair[at], pair[at + 1], pair[at + 2], pair[at + 3]];
+                if self.big_endian { u32::from_be_bytes(four) } else { u32::from_le_bytes(four) }
+            };
+            a = a.wrapping_add(read(0)).wrapping_add(b);
+            b = b.wrapping_add(read(4)).wrapping_add(a);
+        }
+        (a, b)
+    }
+}

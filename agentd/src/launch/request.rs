@@ -1,0 +1,65 @@
+//! What the daemon asks the launcher for.
+
+use std::path::PathBuf;
+
+use agentd_model::{AgentName, AgentNumber, AgentSpec};
+use serde::{Deserialize, Serialize};
+
+/// Everything that is needed to start one agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchRequest {
+    /// The agent's number.
+    pub agent: AgentNumber,
+    /// The agent's name, for people who look at processes.
+    pub name: AgentName,
+    /// What was asked for at the spawn.
+    pub spec: AgentSpec,
+    /// Directory of the agent's cgroup (v2); exists and has no processes.
+    pub cgroup: PathBuf,
+    /// Exists; the log and the exit record go here and outlive the agent.
+    pub state_dir: PathBuf,
+    /// Exists; the shim's socket goes here. At most 90 bytes long, because a unix socket's address is short.
+    pub runtime_dir: PathBuf,
+    /// With pipes: whether the program's input is a pipe that clients feed, or `/dev/null`.
+    pub stdin: bool,
+    /// Directories that the agent finds empty, whatever its rules say; those that do not exist are left out.
+    pub hide: Vec<PathBuf>,
+    /// What confines the agent beside the kernel's own rules.
+    pub confinement: Confinement,
+}
+
+/// What confines an agent beside BPF programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// Landlock.
+    pub landlock: Landlock,
+    /// System call filter.
+    pub seccomp: Seccomp,
+}
+
+/// Whether the allowing rules on files are enforced by Landlock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Landlock {
+    /// No: LSM programs do it, and more.
+    Off,
+    /// Yes, with everything the kernel's version can; denials are beyond it.
+    On,
+}
+
+/// Which system calls an agent finds refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Seccomp {
+    /// None.
+    Nothing,
+    /// io_uring: for kernels whose LSM has no hook on it (before 6.15).
+    UringOnly,
+    /// All that LSM programs would refuse, as far as a filter of numbers can say it.
+    Fallback,
+}
+
+/// The version of Landlock that this kernel offers; `None` where it offers none.
+pub fn landlock_abi() -> Option<u32> {
+    crate::launch::landlock::kernel_abi()
+}

@@ -1,0 +1,225 @@
+//! From the start of the daemon to its end: recover, load, adopt, listen.
+//!
+//! ```text
+//! lock ─▶ journal ─▶ kernel programs ─▶ core ─▶ adopt what runs ─▶ socket ─▶ READY=1 … SIGTERM ─▶ agents go on
+//! ```
+//!
+//! Nothing is served before everything that ran is either adopted or settled. An end of the daemon is never the end of an
+//! agent: links and maps are pinned, shims hold the streams, the journal says what is what.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use agentd_model::{Event, Tiers};
+use agentd_world::State;
+use nix::fcntl::{Flock, FlockArg};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cgroup::Cgroups;
+use crate::clock::HostClock;
+use crate::core::Core;
+use crate::host::{Host, HostPerformer, adopt};
+use crate::journal::{Journal, Opened};
+use crate::kernel;
+use crate::places::Places;
+use crate::server::{self, Service};
+
+/// Why the daemon could not start. Nothing has changed, agents that run go on.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("agentd needs root, because it loads kernel programs and starts agents as other users")]
+    NotRoot,
+    #[error("another agentd is running{0}")]
+    Running(String),
+    #[error("cannot use {path}")]
+    Place {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Journal(#[from] crate::journal::OpenError),
+    #[error("there is no cgroup v2 tree on this host")]
+    NoCgroups,
+    #[error(transparent)]
+    Cgroup(#[from] crate::cgroup::CgroupError),
+    #[error(transparent)]
+    Kernel(#[from] kernel::StartError),
+    #[error("the start could not be recorded")]
+    NotRecorded,
+    #[error("cannot start the runtime")]
+    Runtime(#[source] io::Error),
+}
+
+impl StartError {
+    /// Something to type.
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            StartError::NotRoot => Some("sudo agentd"),
+            StartError::Running(_) => Some("agentctl doctor"),
+            StartError::NoCgroups => Some("mount -t cgroup2 none /sys/fs/cgroup"),
+            StartError::Journal(crate::journal::OpenError::Damaged { .. }) => {
+                Some("keep the file for an inquiry; agentd --state DIR begins another journal")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Writes to standard output.
+pub fn say(text: &str) {
+    // A closed pipe is no error.
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+/// Writes one line of an error to standard error.
+pub fn complain(kind: &str, text: &str) {
+    let _ = writeln!(io::stderr(), "{kind}: {text}");
+}
+
+/// Runs the daemon until SIGTERM or SIGINT.
+pub fn run(places: &Places) -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("AGENTD_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
+    ended(start(places))
+}
+
+/// Tries what this host takes and prints one line of JSON for each domain. Changes nothing that lasts.
+pub fn probe(places: &Places) -> ExitCode {
+    let tiers = open_cgroups(places).map(|cgroups| kernel::probe(&cgroups));
+    ended(tiers.map(|tiers| {
+        for (domain, tier, reason) in &tiers.rows {
+            say(&format!("{}\n", serde_json::json!({ "domain": domain, "tier": tier, "reason": reason })));
+        }
+    }))
+}
+
+/// Takes the kernel programs out.
+pub fn unload(places: &Places) -> ExitCode {
+    ended(lock(places).and_then(|_lock| Ok(kernel::unload(places)?)))
+}
+
+fn ended(result: Result<(), StartError>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    complain("error", &error.to_string());
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        complain("cause", &cause.to_string());
+        source = cause.source();
+    }
+    if let Some(hint) = error.hint() {
+        complain("hint ", hint);
+    }
+    ExitCode::FAILURE
+}
+
+/// The running daemon holds this lock; it ends with the process, however that ends.
+fn lock(places: &Places) -> Result<Flock<fs::File>, StartError> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(StartError::NotRoot);
+    }
+    make_directory(&places.runtime, 0o755)?;
+    make_directory(&places.state, 0o711)?;
+    let path = places.lock();
+    let place = |source| StartError::Place { path: path.display().to_string(), source };
+    let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(place)?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            lock.set_len(0).map_err(place)?;
+            writeln!(lock, "{}", std::process::id()).map_err(place)?;
+            Ok(lock)
+        }
+        Err(_) => {
+            let pid = fs::read_to_string(&path).unwrap_or_default();
+            let pid = pid.trim();
+            Err(StartError::Running(if pid.is_empty() { String::new() } else { format!(" as process {pid}") }))
+        }
+    }
+}
+
+fn make_directory(path: &Path, mode: u32) -> Result<(), StartError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+    made.map_err(|source| StartError::Place { path: path.display().to_string(), source })
+}
+
+fn start(places: &Places) -> Result<(), StartError> {
+    let _lock = lock(places)?;
+    let mut state = State::default();
+    let opened = Journal::open(&places.journal(), |record| {
+        // Effects of the past were performed in the past; what is left of them is settled by adoption.
+        drop(state.apply(record.seq, record.stamp, &record.event));
+    })?;
+    let Opened { journal, chain, torn_bytes } = opened;
+    if torn_bytes > 0 {
+        tracing::warn!(
+            bytes = torn_bytes,
+            "an unfinished write at the end of the journal was cut; nothing in it was acknowledged"
+        );
+    }
+    tracing::info!(records = chain.seq.0, head = %chain.head, "the journal is whole");
+
+    let cgroups = open_cgroups(places)?;
+    let loaded = kernel::start(places, &cgroups)?;
+    for (domain, tier, reason) in &loaded.tiers.rows {
+        tracing::info!(%domain, %tier, reason = reason.as_deref(), "enforced by");
+    }
+
+    let boot_id = crate::boot::boot_id();
+    let host =
+        Arc::new(Host::new(places.clone(), cgroups, loaded.enforcer.clone(), loaded.tiers.clone(), loaded.uring_hook));
+    let (core, world) = Core::new(journal, chain, state, Arc::new(HostClock));
+    let performer = HostPerformer::new(host.clone(), world.clone());
+    let core = std::thread::Builder::new().name("core".into()).spawn(move || core.run(performer));
+    let core = core.map_err(StartError::Runtime)?;
+    if !world.record(started(&boot_id, &loaded.tiers)) {
+        return Err(StartError::NotRecorded);
+    }
+    let adopted = adopt(&host, &world, &boot_id);
+    loaded.listen(world.clone());
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(StartError::Runtime)?;
+    runtime.block_on(async {
+        let path = places.socket();
+        let listener = server::listen(&path);
+        let listener = listener.map_err(|source| StartError::Place { path: path.display().to_string(), source })?;
+        let service = Arc::new(Service { world: world.clone(), host, places: places.clone() });
+        let server = tokio::spawn(server::serve(listener, service));
+        tracing::info!(adopted, socket = %path.display(), "ready");
+        // Without systemd there is nobody to tell.
+        let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+        let (mut terminate, mut interrupt) = (
+            signal(SignalKind::terminate()).map_err(StartError::Runtime)?,
+            signal(SignalKind::interrupt()).map_err(StartError::Runtime)?,
+        );
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
+        server.abort();
+        world.stop().await;
+        Ok::<(), StartError>(())
+    })?;
+    // The core has written what it took; agents go on without us.
+    let _ = core.join();
+    tracing::info!("stopped; agents go on");
+    drop(runtime);
+    Ok(())
+}
+
+fn open_cgroups(places: &Places) -> Result<Cgroups, StartError> {
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    Ok(Cgroups::open(&Places::cgroup_root(&mountinfo).ok_or(StartError::NoCgroups)?, &places.cgroup)?)
+}
+
+fn started(boot_id: &str, tiers: &Tiers) -> Event {
+    Event::DaemonStarted {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        boot_id: boot_id.to_owned(),
+        kernel: crate::boot::kernel_release(),
+        tiers: tiers.clone(),
+    }
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Which object is this?
+ *
+ * (device, inode number), as the rules have it. On btrfs every subvolume counts its inodes from 256 on, so there the
+ * device is the subvolume's own anonymous one, which is also what stat(2) shows. If the kernel's btrfs is not known to
+ * us, its files get a device that no rule can name: everything on it is refused, nothing is confused.
+ */
+#ifndef AGENTD_OBJECT_H
+#define AGENTD_OBJECT_H
+
+#define DEV_UNKNOWN 0xfffffffeU
+
+struct object {
+	__u32 dev;
+	__u64 ino;
+};
+
+static __noinline __u32 btrfs_dev(__u64 inode)
+{
+	struct btrfs_inode *b;
+	struct btrfs_root *root = NULL;
+	__u32 dev = 0;
+
+	if (!bpf_core_type_exists(struct btrfs_inode) || !bpf_core_field_exists(struct btrfs_root, anon_dev))
+		return DEV_UNKNOWN;
+	b = (void *)(inode - bpf_core_field_offset(struct btrfs_inode, vfs_inode));
+	bpf_core_read(&root, sizeof(root), &b->root);
+	bpf_core_read(&dev, sizeof(dev), &root->anon_dev);
+	return dev ?: DEV_UNKNOWN;
+}
+
+/* The object behind an inode that is on that file system. */
+static __always_inline struct object object_of(struct inode *inode, struct super_block *sb, const bool direct)
+{
+	struct object o = { .dev = GET(sb, s_dev), .ino = GET(inode, i_ino) };
+
+	if (GET(sb, s_magic) == BTRFS_SUPER_MAGIC)
+		o.dev = btrfs_dev((__u64)inode);
+	return o;
+}
+
+#endif

@@ -1,0 +1,145 @@
+//! The array of agents, shared with the running programs.
+#![allow(unsafe_code, reason = "the array is mapped memory that the kernel programs change while we read it")]
+//!
+//! Why no safe way: an update through bpf(2) writes a whole element and would undo what the programs add meanwhile to
+//! the spent time and the counters. So the array is mapped, and each member is read and written by itself, as an atomic.
+
+use std::mem::offset_of;
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use agentd_abi::{Agent, MAX_AGENTS};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+/// The mapped array.
+pub(crate) struct Agents {
+    base: NonNull<u8>,
+    length: NonZeroUsize,
+}
+
+// SAFETY: the mapping belongs to this value alone until it is dropped, and every access to it is atomic.
+unsafe impl Send for Agents {}
+// SAFETY: as above; shared references only give atomic access.
+unsafe impl Sync for Agents {}
+
+const STRIDE: usize = size_of::<Agent>();
+const _: () = assert!(STRIDE.is_multiple_of(8), "the kernel pads elements to eight bytes");
+
+macro_rules! members {
+    ($($name:ident: $atomic:ty;)*) => {
+        /// One element, member by member.
+        #[derive(Clone, Copy)]
+        pub(crate) struct Slot<'a> {
+            element: NonNull<u8>,
+            _agents: &'a Agents,
+        }
+
+        impl<'a> Slot<'a> {
+            $(
+                pub(crate) fn $name(self) -> &'a $atomic {
+                    let member = self.element.as_ptr().wrapping_add(offset_of!(Agent, $name));
+                    // SAFETY: the element lies in the mapping, which lives as long as 'a; the member is aligned, since
+                    // elements are aligned to eight; nobody accesses it but through atomics and the kernel.
+                    unsafe { <$atomic>::from_ptr(member.cast()) }
+                }
+            )*
+        }
+    };
+}
+
+members! {
+    number: AtomicU32;
+    flags: AtomicU32;
+    generation: AtomicU64;
+    cgroup_id: AtomicU64;
+    cpu_limit_ns: AtomicU64;
+    cpu_warn_ns: AtomicU64;
+    cpu_kill_ns: AtomicU64;
+    name_lengths: AtomicU64;
+    cpu_spent_ns: AtomicU64;
+    exhausted_at_ns: AtomicU64;
+    exhausted: AtomicU32;
+    warned: AtomicU32;
+    denials: AtomicU64;
+    suppressed: AtomicU64;
+    report_window_ns: AtomicU64;
+    reports_in_window: AtomicU32;
+}
+
+impl Agents {
+    pub(crate) fn map(fd: impl AsFd) -> Result<Self, nix::errno::Errno> {
+        let bytes = (STRIDE * MAX_AGENTS as usize).next_multiple_of(4096);
+        let length = NonZeroUsize::new(bytes).unwrap_or(NonZeroUsize::MIN);
+        // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
+        let base =
+            unsafe { mmap(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, fd, 0) }?;
+        Ok(Self { base: base.cast(), length })
+    }
+
+    /// Panics on a slot that the contract does not have.
+    pub(crate) fn slot(&self, slot: u32) -> Slot<'_> {
+        assert!(slot > 0 && slot < MAX_AGENTS, "slots run from 1 to {}", MAX_AGENTS - 1);
+        let offset = STRIDE * slot as usize;
+        // SAFETY: the slot was just checked, so the offset stays inside the mapping.
+        let element = unsafe { self.base.add(offset) };
+        Slot { element, _agents: self }
+    }
+
+    /// A copy of one element; members are each exact, but not of the same instant.
+    pub(crate) fn read(&self, slot: u32) -> Agent {
+        let s = self.slot(slot);
+        let order = Ordering::Relaxed;
+        Agent {
+            number: s.number().load(Ordering::Acquire),
+            flags: s.flags().load(order),
+            generation: s.generation().load(order),
+            cgroup_id: s.cgroup_id().load(order),
+            cpu_limit_ns: s.cpu_limit_ns().load(order),
+            cpu_warn_ns: s.cpu_warn_ns().load(order),
+            cpu_kill_ns: s.cpu_kill_ns().load(order),
+            name_lengths: s.name_lengths().load(order),
+            cpu_spent_ns: s.cpu_spent_ns().load(order),
+            exhausted_at_ns: s.exhausted_at_ns().load(order),
+            exhausted: s.exhausted().load(order),
+            warned: s.warned().load(order),
+            denials: s.denials().load(order),
+            suppressed: s.suppressed().load(order),
+            report_window_ns: s.report_window_ns().load(order),
+            reports_in_window: s.reports_in_window().load(order),
+            reserved: 0,
+        }
+    }
+
+    /// Fills a free slot; the number comes last, so that no program sees half an agent.
+    pub(crate) fn write(&self, slot: u32, agent: &Agent) {
+        let s = self.slot(slot);
+        let order = Ordering::Relaxed;
+        s.number().store(0, Ordering::SeqCst);
+        s.flags().store(agent.flags, order);
+        s.generation().store(agent.generation, order);
+        s.cgroup_id().store(agent.cgroup_id, order);
+        s.cpu_limit_ns().store(agent.cpu_limit_ns, order);
+        s.cpu_warn_ns().store(agent.cpu_warn_ns, order);
+        s.cpu_kill_ns().store(agent.cpu_kill_ns, order);
+        s.name_lengths().store(agent.name_lengths, order);
+        s.cpu_spent_ns().store(agent.cpu_spent_ns, order);
+        s.exhausted_at_ns().store(agent.exhausted_at_ns, order);
+        s.exhausted().store(agent.exhausted, order);
+        s.warned().store(agent.warned, order);
+        s.denials().store(agent.denials, order);
+        s.suppressed().store(agent.suppressed, order);
+        s.report_window_ns().store(agent.report_window_ns, order);
+        s.reports_in_window().store(agent.reports_in_window, order);
+        s.number().store(agent.number, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Agents {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and every reference into it borrowed from this value.
+        let unmapped = unsafe { munmap(self.base.cast(), self.length.get()) };
+        debug_assert!(unmapped.is_ok(), "a mapping of ours can be unmapped");
+    }
+}

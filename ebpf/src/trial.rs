@@ -1,0 +1,222 @@
+//! The decision without the hooks: for tests and measurements.
+//!
+//! Loads `lsm/trial.bpf.c`, which runs the programs' own decision over levels that the caller made up, or over the
+//! caller's working directory. Works on hosts without BPF LSM. Nothing here is pinned or attached; the maps are private.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use agentd_abi::{Agent, Identity, NAME_BYTES, NameKey, Object, Rule, RuleKey};
+use libbpf_rs::{MapCore, MapFlags, ProgramInput};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::capture::Capture;
+use crate::object::{self, KernelTypes};
+use crate::settings::Settings;
+
+/// The slot that the trial's agent has.
+const SLOT: u32 = 1;
+
+/// One level on the way from an object to the root.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrialLevel {
+    /// `None` if the name does not exist.
+    pub object: Option<Object>,
+    /// `None` for the root of a mount.
+    pub name: Option<Vec<u8>>,
+}
+
+/// What the programs answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// What was wanted and not had; 0: allowed.
+    pub refused: u32,
+    /// What was granted on the way.
+    pub granted: u32,
+    /// `WHY_…`, 0 if nothing was refused.
+    pub reason: u32,
+    /// Position of the rule in the way, 0 if there is none.
+    pub rule_id: u32,
+}
+
+/// The programs could not be loaded or run.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {step} the trial programs: {said}")]
+pub struct LoadTrialError {
+    step: &'static str,
+    said: String,
+    #[source]
+    source: libbpf_rs::Error,
+}
+
+/// The loaded programs.
+pub struct Trial {
+    object: libbpf_rs::Object,
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct RawLevel {
+    dev: u32,
+    exists: u32,
+    ino: u64,
+    length: u32,
+    reserved: u32,
+    name: [u8; NAME_BYTES],
+}
+
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct RawAnswer {
+    hash: u64,
+    refused: u32,
+    granted: u32,
+    reason: u32,
+    rule_id: u32,
+}
+
+impl Trial {
+    /// Loads the programs; `no_cache` makes [`Self::measure`] walk every time.
+    pub fn load(no_cache: bool) -> Result<Self, LoadTrialError> {
+        let capture = Capture::start();
+        let failed = |source| LoadTrialError { step: "load", said: capture.tail(12), source };
+        let types = KernelTypes::read().map_err(failed)?;
+        let settings = Settings {
+            secret_a: 0x1234_5678_9abc_def0,
+            secret_b: 0x0fed_cba9_8765_4321,
+            can_cast: u32::from(types.can_cast()),
+            no_cache: u32::from(no_cache),
+            ..Default::default()
+        };
+        let object =
+            object::open(object::TRIAL, &settings).and_then(libbpf_rs::OpenObject::load).map_err(failed)?;
+        Ok(Self { object })
+    }
+
+    /// Makes the agent that the questions are about, and a task of it.
+    pub fn put_agent(&self, agent: &Agent, task: BorrowedFd<'_>) -> Result<(), LoadTrialError> {
+        self.put("agents", &SLOT, agent)?;
+        self.put("task_agent", &task.as_fd().as_raw_fd(), &Identity { slot: SLOT, number: agent.number })
+    }
+
+    /// Puts a rule on an object.
+    pub fn put_rule(&self, key: &RuleKey, rule: &Rule) -> Result<(), LoadTrialError> {
+        self.put("rules", key, rule)
+    }
+
+    /// Puts a rule about a name.
+    pub fn put_name(&self, key: &NameKey, rule: &Rule) -> Result<(), LoadTrialError> {
+        self.put("names", key, rule)
+    }
+
+    /// Takes all rules away.
+    pub fn clear_rules(&self) -> Result<(), LoadTrialError> {
+        for table in ["rules", "names"] {
+            let map = self.map(table)?;
+            let keys: Vec<Vec<u8>> = map.keys().collect();
+            for key in keys {
+                map.delete(&key).map_err(|source| failed("clear the rules of", source))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks about a chain of levels, from the object up. `whole` settles every right instead of stopping at a refusal.
+    pub fn decide(
+        &self,
+        agent: u32,
+        name_lengths: u64,
+        levels: &[TrialLevel],
+        want: u32,
+        whole: bool,
+    ) -> Result<Answer, LoadTrialError> {
+        for (depth, level) in (0u32..).zip(levels) {
+            self.put("levels", &depth, &raw(level))?;
+        }
+        let mut arguments =
+            [u64::from(agent), levels.len() as u64, u64::from(want), name_lengths, u64::from(whole)];
+        self.run("decide_levels", arguments.as_mut_bytes())?;
+        let RawAnswer { refused, granted, reason, rule_id, .. } = self.answer()?;
+        Ok(Answer { refused, granted, reason, rule_id })
+    }
+
+    /// Hashes a name as the programs do; 0 if no rule can be about it.
+    pub fn hash_name(&self, name: &[u8]) -> Result<u64, LoadTrialError> {
+        self.put("levels", &0u32, &raw(&TrialLevel { object: None, name: Some(name.to_owned()) }))?;
+        self.run("hash_name", [0u64].as_mut_bytes())?;
+        Ok(self.answer()?.hash)
+    }
+
+    /// Asks so many times about the working directory, for the task of [`Self::put_agent`], which must be the caller.
+    /// Gives the CPU time of all rounds together, and whether the last was allowed.
+    pub fn measure(&self, rounds: u64, want: u32) -> Result<(Duration, bool), LoadTrialError> {
+        let mut arguments = [rounds, u64::from(want)];
+        // Time on the CPU: a run is longer than a slice of a busy host's scheduler.
+        let before = now();
+        let refused = self.run("measure", arguments.as_mut_bytes())?;
+        Ok((now().saturating_sub(before), refused == 0))
+    }
+
+    fn map(&self, name: &str) -> Result<libbpf_rs::Map<'_>, LoadTrialError> {
+        self.object
+            .maps()
+            .find(|map| map.name() == OsStr::new(name))
+            .ok_or_else(|| failed("find a map of", libbpf_rs::Error::from_raw_os_error(libc::ENOENT)))
+    }
+
+    fn put<K: IntoBytes + Immutable, V: IntoBytes + Immutable>(
+        &self,
+        table: &str,
+        key: &K,
+        value: &V,
+    ) -> Result<(), LoadTrialError> {
+        self.map(table)?
+            .update(key.as_bytes(), value.as_bytes(), MapFlags::ANY)
+            .map_err(|source| failed("fill a map of", source))
+    }
+
+    fn run(&self, name: &str, arguments: &mut [u8]) -> Result<u32, LoadTrialError> {
+        let program = self
+            .object
+            .progs_mut()
+            .find(|program| program.name() == OsStr::new(name))
+            .ok_or_else(|| failed("find one of", libbpf_rs::Error::from_raw_os_error(libc::ENOENT)))?;
+        let input = ProgramInput { context_in: Some(arguments), ..Default::default() };
+        program.test_run(input).map(|output| output.return_value).map_err(|source| failed("run", source))
+    }
+
+    fn answer(&self) -> Result<RawAnswer, LoadTrialError> {
+        let bytes = self
+            .map("answers")?
+            .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)
+            .map_err(|source| failed("read the answer of", source))?
+            .unwrap_or_default();
+        RawAnswer::read_from_bytes(&bytes)
+            .map_err(|_| failed("read the answer of", libbpf_rs::Error::from_raw_os_error(libc::EIO)))
+    }
+}
+
+/// CPU time of this thread.
+fn now() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+fn failed(step: &'static str, source: libbpf_rs::Error) -> LoadTrialError {
+    LoadTrialError { step, said: String::new(), source }
+}
+
+fn raw(level: &TrialLevel) -> RawLevel {
+    let name = level.name.as_deref().unwrap_or_default();
+    let kept = name.len().min(NAME_BYTES);
+    let mut padded = [0; NAME_BYTES];
+    padded[..kept].copy_from_slice(&name[..kept]);
+    RawLevel {
+        dev: level.object.map_or(0, |object| object.dev),
+        exists: u32::from(level.object.is_some()),
+        ino: level.object.map_or(0, |object| object.ino),
+        length: name.len() as u32,
+        reserved: 0,
+        name: padded,
+    }
+}

@@ -1,0 +1,79 @@
+//! The scenarios, in the order of their worth.
+
+mod files_basic;
+mod network;
+mod ways_round_files;
+mod ways_round_kernel;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::clock;
+use crate::harness::Test;
+use crate::ui;
+
+/// A scenario: its name, what it shows, how.
+struct Scenario {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&mut Test) -> Result<()>,
+}
+
+const KERNELS: [&str; 3] = ["6.1", "6.12", "7.2"];
+
+const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "files_basic",
+        about: "each right on files allowed and denied, rules inside rules, names that do not exist yet",
+        run: files_basic::run,
+    },
+    Scenario {
+        name: "ways_round_files",
+        about: "every known way round the rules on files is closed",
+        run: ways_round_files::run,
+    },
+    Scenario {
+        name: "ways_round_kernel",
+        about: "mounts, namespaces, strangers and the kernel's own doors are closed",
+        run: ways_round_kernel::run,
+    },
+    Scenario { name: "network", about: "addresses, ports and families of sockets", run: network::run },
+];
+
+/// Prints the scenarios.
+pub(crate) fn list(json: bool) -> ExitCode {
+    for scenario in SCENARIOS {
+        ui::line(&if json {
+            let kernels = KERNELS.to_vec();
+            serde_json::json!({ "name": scenario.name, "kernels": kernels, "about": scenario.about }).to_string()
+        } else {
+            format!("{:<20} {}", scenario.name, scenario.about)
+        });
+    }
+    ExitCode::SUCCESS
+}
+
+/// Runs one scenario.
+pub(crate) fn run(name: &str) -> ExitCode {
+    let Some(scenario) = SCENARIOS.iter().find(|scenario| scenario.name == name) else {
+        ui::complain(&format!("there is no scenario {name}; see vm-tests list"));
+        return ExitCode::from(2);
+    };
+    let begin = clock::now();
+    let mut test = Test::default();
+    if let Err(error) = (scenario.run)(&mut test) {
+        test.fail(format!("{error:#}"));
+    }
+    let (checks, failures) = test.result();
+    let seconds = (clock::now() - begin).as_secs_f64();
+    if failures.is_empty() {
+        ui::line(&format!("{name}: {checks} claims hold ({seconds:.1} s)"));
+        return ExitCode::SUCCESS;
+    }
+    ui::line(&format!("{name}: {} of {checks} claims do not hold ({seconds:.1} s):", failures.len()));
+    for failure in &failures {
+        ui::line(&format!("  {failure}"));
+    }
+    ExitCode::FAILURE
+}
