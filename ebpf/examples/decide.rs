@@ -1,7 +1,7 @@
 //! `bench decide`: what does one decision cost on this host?
 //!
-//! Prints one JSON object a line. Runs the programs' own decision through test-run over a directory that is 14 levels
-//! deep, cached and by walking, with few and with ten thousand rules. Needs root and BTF, not BPF LSM. One run asks
+//! Prints one JSON object a line. Runs the programs' own decision through test-run over a file that is 14 levels below
+//! the rule, cached and by walking, with few and with ten thousand rules. Needs root and BTF, not BPF LSM. One run asks
 //! 20,000 times; p50 and p99 are over runs.
 
 use std::error::Error;
@@ -15,8 +15,8 @@ use agentd_ebpf::{Identifier, Trial};
 const NUMBER: u32 = 7;
 const ROUNDS: u64 = 20_000;
 const RUNS: usize = 41;
-/// Directories below the one that has the rule: 14 levels are looked at.
-const BELOW: usize = 13;
+/// Directories between the rule's and the file: 14 levels are looked at.
+const BELOW: usize = 12;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let base = std::env::temp_dir().join(format!("agentd-decide-{}", std::process::id()));
@@ -25,7 +25,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         deep.push(format!("d{level}"));
     }
     fs::create_dir_all(&deep)?;
-    std::env::set_current_dir(&deep)?;
+    let file = deep.join("file");
+    fs::write(&file, "")?;
+    let file = fs::File::open(file)?;
     let object = Identifier::load()?.identify(&[fs::File::open(&base)?.as_fd()])?[0].object;
 
     let cases = [
@@ -35,19 +37,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("walk-14-10k", true, 10_000, 320),
     ];
     for (case, walk, rules, bound) in cases {
-        let (p50, p99) = measure(walk, rules, (object.dev, object.ino))?;
+        let (p50, p99) = measure(&file, walk, rules, (object.dev, object.ino))?;
         writeln!(
             std::io::stdout(),
             "{{\"bench\":\"decide\",\"case\":\"{case}\",\"unit\":\"ns\",\"p50\":{p50:.1},\"p99\":{p99:.1},\"n\":{RUNS},\
              \"peer\":null,\"peer_p50\":null,\"ratio\":null,\"bound\":{bound}}}"
         )?;
     }
-    std::env::set_current_dir("/")?;
     fs::remove_dir_all(&base)?;
     Ok(())
 }
 
-fn measure(walk: bool, rules: u64, (dev, ino): (u32, u64)) -> Result<(f64, f64), Box<dyn Error>> {
+fn measure(file: &fs::File, walk: bool, rules: u64, (dev, ino): (u32, u64)) -> Result<(f64, f64), Box<dyn Error>> {
     let trial = Trial::load(walk)?;
     let agent = Agent { number: NUMBER, generation: rules, ..Default::default() };
     trial.put_agent(&agent, own_pidfd()?.as_fd())?;
@@ -58,7 +59,7 @@ fn measure(walk: bool, rules: u64, (dev, ino): (u32, u64)) -> Result<(f64, f64),
     }
     let mut times = Vec::new();
     for _ in 0..RUNS {
-        let (time, allowed) = trial.measure(ROUNDS, READ)?;
+        let (time, allowed) = trial.measure(file.as_fd(), ROUNDS, READ)?;
         if !allowed {
             return Err("the decision that is measured is a refusal".into());
         }

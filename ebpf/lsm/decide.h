@@ -20,11 +20,11 @@ static __always_inline bool shortcut(struct answer *a, struct question *q, const
 	__u32 rights;
 
 	/*
-	 * Pipes, sockets, memfd, anonymous inodes: no path leads there, whoever holds one was given it. Debugfs and its
-	 * like carry SB_KERNMOUNT too, but are seen through a mount in a namespace.
+	 * No path leads there: pipes, sockets, memfd and anonymous inodes, which whoever holds one was given; and the
+	 * private mounts through which overlayfs opens directories of its layers, after its own directory was decided. A
+	 * process cannot come by such a mount: what it detaches itself (open_tree, fsmount) is in a namespace or in none.
 	 */
-	if (GET(sb, s_flags) & SB_NOUSER ||
-	    (GET(sb, s_flags) & SB_KERNMOUNT && (__u64)GET(mnt, mnt_ns) == MNT_NS_INTERNAL)) {
+	if (GET(sb, s_flags) & SB_NOUSER || (__u64)GET(mnt, mnt_ns) == MNT_NS_INTERNAL) {
 		a->granted = a->want & (AGENTD_READ | AGENTD_WRITE);
 		a->want &= ~a->granted;
 		a->reason = AGENTD_WHY_NO_PLACE;

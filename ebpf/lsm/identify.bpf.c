@@ -9,6 +9,7 @@
 #include "kernel.h"
 
 #include "object.h"
+#include "descriptor.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -29,20 +30,13 @@ SEC("raw_tp")
 int identify(struct raw_args *ctx)
 {
 	const bool direct = false;
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	__u64 fd = ctx->fd;
-	struct file **files, *file = NULL;
+	struct file *file = file_of_current(ctx->fd);
 	struct dentry *dentry;
 	struct inode *inode;
 	struct agentd_object *answer;
 	struct object o;
 	__u32 zero = 0;
 
-	if (fd >= BPF_CORE_READ(table, max_fds))
-		return 1;
-	files = BPF_CORE_READ(table, fd);
-	bpf_probe_read_kernel(&file, sizeof(file), &files[fd]);
 	if (!file)
 		return 1;
 	dentry = BPF_CORE_READ(file, f_path.dentry);

@@ -68,16 +68,16 @@ static __always_inline void blame_lapsed(struct answer *a)
 	}
 }
 
-/* Adds the rule on an object. Returns its flags. */
-static __always_inline __u32 hear_object(struct answer *a, __u32 agent, __u32 dev, __u64 ino)
+/* Adds the rule on an object. False: there is none. */
+static __always_inline bool hear_object(struct answer *a, __u32 agent, __u32 dev, __u64 ino)
 {
 	struct agentd_rule_key key = { .agent = agent, .dev = dev, .ino = ino };
 	struct agentd_rule *rule = bpf_map_lookup_elem(&rules, &key);
 
 	if (!rule)
-		return 0;
+		return false;
 	hear(a, rule, AGENTD_WHY_RULE);
-	return rule->flags;
+	return true;
 }
 
 /* The flags of the rule on a directory, without hearing what it says. */

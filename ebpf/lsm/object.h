@@ -9,7 +9,9 @@
 #ifndef AGENTD_OBJECT_H
 #define AGENTD_OBJECT_H
 
+/* Neither is a device that a file system can have: the kernel counts majors from 1 to 511 and gives no such minors. */
 #define DEV_UNKNOWN 0xfffffffeU
+#define DEV_BTRFS 0xfffffffdU
 
 struct object {
 	__u32 dev;
@@ -30,14 +32,26 @@ static __noinline __u32 btrfs_dev(__u64 inode)
 	return dev ?: DEV_UNKNOWN;
 }
 
+/* The device of everything on a file system; DEV_BTRFS: it differs from file to file. */
+static __always_inline __u32 dev_of(struct super_block *sb, const bool direct)
+{
+	return GET(sb, s_magic) == BTRFS_SUPER_MAGIC ? DEV_BTRFS : GET(sb, s_dev);
+}
+
+/* The object behind an inode, on a file system whose device is known. */
+static __always_inline struct object object_on(struct inode *inode, __u32 dev, const bool direct)
+{
+	struct object o = { .dev = dev, .ino = GET(inode, i_ino) };
+
+	if (dev == DEV_BTRFS)
+		o.dev = btrfs_dev((__u64)inode);
+	return o;
+}
+
 /* The object behind an inode that is on that file system. */
 static __always_inline struct object object_of(struct inode *inode, struct super_block *sb, const bool direct)
 {
-	struct object o = { .dev = GET(sb, s_dev), .ino = GET(inode, i_ino) };
-
-	if (GET(sb, s_magic) == BTRFS_SUPER_MAGIC)
-		o.dev = btrfs_dev((__u64)inode);
-	return o;
+	return object_on(inode, dev_of(sb, direct), direct);
 }
 
 #endif

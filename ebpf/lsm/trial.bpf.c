@@ -4,7 +4,7 @@
  *
  *   decide_levels   answers a question over a chain of levels that the test wrote into a map
  *   hash_name       hashes the name of the first level
- *   measure         asks about the caller's working directory many times, as a hook would
+ *   measure         asks about one of the caller's open files many times, as a hook would
  *
  * Raw tracepoint programs that are only ever test-run; the maps are private. Loads on hosts without BPF LSM, so the
  * comparison with agentd_policy::decide and the figures of `bench decide` need no virtual machine.
@@ -15,6 +15,7 @@
 
 #include "level.h"
 #include "object.h"
+#include "descriptor.h"
 #include "walk.h"
 #include "cache.h"
 #include "agent.h"
@@ -169,9 +170,13 @@ int decide_levels(struct trial_arguments *ctx)
 struct measure_arguments {
 	__u64 rounds;
 	__u64 want;
+	__u64 fd;
 };
 
 struct measure_round {
+	__u64 dentry;
+	__u64 inode;
+	__u64 mount;
 	__u32 want;
 	__u32 refused;
 };
@@ -179,26 +184,35 @@ struct measure_round {
 /* What open_check does, less its own entry. */
 static long measure_round(__u32 index, struct measure_round *round)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
 	struct question q = {};
 	struct asker who;
 
 	if (!inside(&who) || !who.agent || who.agent->exhausted)
 		return 1;
 	put_question(&q, &who, AGENTD_H_OPEN, round->want);
-	q.dentry = (__u64)task->fs->pwd.dentry;
-	q.inode = (__u64)task->fs->pwd.dentry->d_inode;
-	q.mount = mount_of(task->fs->pwd.mnt);
+	q.dentry = round->dentry;
+	q.inode = round->inode;
+	q.mount = round->mount;
 	round->refused = judge(&q);
 	return 0;
 }
 
-/* The whole duration is what the caller measures. Returns 1 if the last answer was a refusal, 2 if nobody asked. */
+/* The whole duration is what the caller measures. 1: the last answer was a refusal; 2: nobody asked; 3: no such file. */
 SEC("raw_tp")
 int measure(struct measure_arguments *ctx)
 {
 	struct measure_round round = { .want = ctx->want, .refused = 2 };
+	struct file *file = file_of_current(ctx->fd);
+	struct dentry *dentry;
+	struct vfsmount *mnt;
 
+	if (!file)
+		return 3;
+	dentry = BPF_CORE_READ(file, f_path.dentry);
+	mnt = BPF_CORE_READ(file, f_path.mnt);
+	round.dentry = (__u64)dentry;
+	round.inode = (__u64)BPF_CORE_READ(dentry, d_inode);
+	round.mount = mount_of(mnt);
 	bpf_loop(ctx->rounds, measure_round, &round, 0);
 	return round.refused;
 }

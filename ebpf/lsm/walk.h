@@ -69,15 +69,16 @@ __noinline int names_at(struct answer *a, const struct question *q)
 	return 0;
 }
 
-/* The same, if any rule can be about a name of that length. */
-static __always_inline void hear_names_of(struct answer *a, struct question *q, struct dentry *d, struct mount *mnt,
+/* The same, if any rule can be about a name of that length. False: none can. */
+static __always_inline bool hear_names_of(struct answer *a, struct question *q, struct dentry *d, struct mount *mnt,
 					  const bool direct)
 {
 	if (!ruled_length(q->lengths, GET(d, d_name.len)))
-		return;
+		return false;
 	q->here = (__u64)d;
 	q->through = (__u64)mnt;
 	names_at(a, q);
+	return true;
 }
 
 static __always_inline void walk_with(struct answer *a, struct question *q, bool up, const bool direct)
@@ -85,6 +86,8 @@ static __always_inline void walk_with(struct answer *a, struct question *q, bool
 	struct mount *mnt = AS(struct mount, q->mount);
 	struct dentry *d = AS(struct dentry, q->dentry);
 	struct inode *inode = AS(struct inode, q->inode);
+	struct dentry *root = GET(mnt, mnt.mnt_root);
+	__u32 dev = dev_of(GET(mnt, mnt.mnt_sb), direct);
 	bool exists = q->inode;
 
 	if (up) {
@@ -94,18 +97,21 @@ static __always_inline void walk_with(struct answer *a, struct question *q, bool
 	}
 
 	for (int i = 0; i < AGENTD_MAX_DEPTH; i++) {
-		struct dentry *root = GET(mnt, mnt.mnt_root);
+		bool heard = false;
 
 		if (exists) {
-			struct object o = object_of(inode, GET(d, d_sb), direct);
+			struct object o = object_on(inode, dev, direct);
 
-			hear_object(a, q->agent, o.dev, o.ino);
+			heard = hear_object(a, q->agent, o.dev, o.ino);
 		}
 		if (q->lengths && d != root)
-			hear_names_of(a, q, d, mnt, direct);
-		settle(a);
-		if (!a->want || (a->refused && !up && !q->whole))
-			return;
+			heard |= hear_names_of(a, q, d, mnt, direct);
+		/* Most levels say nothing. */
+		if (heard) {
+			settle(a);
+			if (!a->want || (a->refused && !up && !q->whole))
+				return;
+		}
 
 		if (d == root) {
 			struct mount *below = GET(mnt, mnt_parent);
@@ -121,6 +127,8 @@ static __always_inline void walk_with(struct answer *a, struct question *q, bool
 			}
 			d = GET(mnt, mnt_mountpoint);
 			mnt = below;
+			root = GET(mnt, mnt.mnt_root);
+			dev = dev_of(GET(mnt, mnt.mnt_sb), direct);
 		} else {
 			struct dentry *parent = GET(d, d_parent);
 

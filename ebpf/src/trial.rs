@@ -1,7 +1,7 @@
 //! The decision without the hooks: for tests and measurements.
 //!
-//! Loads `lsm/trial.bpf.c`, which runs the programs' own decision over levels that the caller made up, or over the
-//! caller's working directory. Works on hosts without BPF LSM. Nothing here is pinned or attached; the maps are private.
+//! Loads `lsm/trial.bpf.c`, which runs the programs' own decision over levels that the caller made up, or over one of
+//! the caller's open files. Works on hosts without BPF LSM. Nothing here is pinned or attached; the maps are private.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -148,10 +148,10 @@ impl Trial {
         Ok(self.answer()?.hash)
     }
 
-    /// Asks so many times about the working directory, for the task of [`Self::put_agent`], which must be the caller.
+    /// Asks so many times about an open file, for the task of [`Self::put_agent`], which must be the caller.
     /// Gives the CPU time of all rounds together, and whether the last was allowed.
-    pub fn measure(&self, rounds: u64, want: u32) -> Result<(Duration, bool), LoadTrialError> {
-        let mut arguments = [rounds, u64::from(want)];
+    pub fn measure(&self, file: BorrowedFd<'_>, rounds: u64, want: u32) -> Result<(Duration, bool), LoadTrialError> {
+        let mut arguments = [rounds, u64::from(want), u64::from(file.as_raw_fd().unsigned_abs())];
         // Time on the CPU: a run is longer than a slice of a busy host's scheduler.
         let before = now();
         let refused = self.run("measure", arguments.as_mut_bytes())?;
