@@ -117,6 +117,25 @@ fn start_network(places: &Places, cgroups: &Cgroups, tiers: &mut Tiers) -> Resul
     Ok(network.take_log())
 }
 
+/// Clears the kernel's tables of agents that have ended, where a daemon that stopped had not got round to it. Agents in
+/// whose cgroup something still runs are left alone, whatever the journal says.
+pub fn forget_ended(places: &Places, cgroups: &Cgroups, is_live: impl Fn(AgentNumber) -> bool) {
+    let Ok(maps) = agentd_ebpf::Maps::open(&agentd_ebpf::maps_dir(&places.bpffs)) else { return };
+    let registered: Vec<(u32, abi::Agent)> = maps.agents().collect();
+    for (slot, account) in registered {
+        let agent = AgentNumber(account.number);
+        if is_live(agent) || cgroups.of(agent).is_populated() {
+            continue;
+        }
+        tracing::info!(%agent, "clearing the kernel's tables of an agent that has ended");
+        let cleared = maps.remove_cgroup(account.cgroup_id).and_then(|()| maps.remove_rules_of(agent.0));
+        match cleared {
+            Ok(()) => maps.free_agent(slot),
+            Err(error) => tracing::warn!(%agent, error = crate::errors::one_line(&error), "it stays in the tables"),
+        }
+    }
+}
+
 /// Takes the kernel programs out.
 pub fn unload(places: &Places) -> Result<(), StartError> {
     Net::detach(&places.bpffs)?;

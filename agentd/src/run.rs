@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use agentd_model::{Event, Tiers};
+use agentd_model::{AgentNumber, Event, Tiers};
 use agentd_world::State;
 use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{SignalKind, signal};
@@ -49,6 +49,8 @@ enum StartError {
     Cgroup(#[from] crate::cgroup::CgroupError),
     #[error(transparent)]
     Kernel(#[from] kernel::StartError),
+    #[error("agent {0} runs; without the kernel programs it would be free")]
+    AgentsRun(AgentNumber),
     #[error("the start could not be recorded")]
     NotRecorded,
     #[error("cannot start the runtime")]
@@ -61,6 +63,7 @@ impl StartError {
         match self {
             StartError::NotRoot => Some("sudo agentd"),
             StartError::Running(_) => Some("agentctl doctor"),
+            StartError::AgentsRun(_) => Some("agentctl ps"),
             StartError::NoCgroups => Some("mount -t cgroup2 none /sys/fs/cgroup"),
             StartError::Journal(crate::journal::OpenError::Damaged { .. }) => {
                 Some("keep the file for an inquiry; agentd --state DIR begins another journal")
@@ -101,7 +104,15 @@ pub fn probe(places: &Places) -> ExitCode {
 
 /// Takes the kernel programs out.
 pub fn unload(places: &Places) -> ExitCode {
-    ended(lock(places).and_then(|_lock| Ok(kernel::unload(places)?)))
+    let unload = || {
+        let _lock = lock(places)?;
+        let cgroups = open_cgroups(places)?;
+        match cgroups.present().into_iter().find(|agent| cgroups.of(*agent).is_populated()) {
+            Some(agent) => Err(StartError::AgentsRun(agent)),
+            None => Ok(kernel::unload(places)?),
+        }
+    };
+    ended(unload())
 }
 
 fn ended(result: Result<(), StartError>) -> ExitCode {
@@ -164,6 +175,11 @@ fn start(places: &Places) -> Result<(), StartError> {
     tracing::info!(records = chain.seq.0, head = %chain.head, "the journal is whole");
 
     let cgroups = open_cgroups(places)?;
+    let boot_id = crate::boot::boot_id();
+    kernel::forget_ended(places, &cgroups, |agent| {
+        let started = state.agent(agent).filter(|agent| agent.is_live()).and_then(|agent| agent.started.as_ref());
+        started.is_some_and(|started| started.boot_id == boot_id)
+    });
     let loaded = kernel::start(places, &cgroups)?;
     for (domain, tier, reason) in &loaded.tiers.rows {
         tracing::info!(%domain, %tier, reason = reason.as_deref(), "enforced by");

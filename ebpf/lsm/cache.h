@@ -79,13 +79,12 @@ static __always_inline void find_place(struct place *place, const struct questio
 	b = mix_b(b, o.ino);
 	a = mix_a(a, ((__u64)o.dev << 32) ^ id);
 	b = mix_b(b, ((__u64)o.dev << 32) ^ id);
-	a = mix_a(a, event);
-	b = mix_b(b, event);
-	a = mix_a(a, begun);
-	b = mix_b(b, begun);
-	/* The last inputs have only been through one round: one more for the spread of the low bits. */
-	a = mix_a(a, settings.secret_b);
-	b = mix_b(b, settings.secret_a);
+	/*
+	 * Both only ever grow, so for one mount, which is in one namespace, the sum comes but once, even should 2^32
+	 * renames carry over.
+	 */
+	a = mix_a(a, (event << 32) + begun);
+	b = mix_b(b, (event << 32) + begun);
 
 	slot = b & (AGENTD_CACHE_SLOTS - 1);
 	place->tag = a;

@@ -72,6 +72,16 @@ struct {
 	AGENTD_PINNED
 } rules SEC(".maps");
 
+/* Could there be a rule on an object? See the contract. Never full; written by the daemon through a mapping. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, AGENTD_HINT_WORDS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, __u64);
+	AGENTD_PINNED
+} hints SEC(".maps");
+
 /* What an agent may do with a name. Full: as `rules`. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

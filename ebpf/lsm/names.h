@@ -35,9 +35,8 @@ __noinline int kept_in_place(struct question *q, int what)
 	inode = (void *)q->inode;
 	if (what & KEEP_OBJECT && inode) {
 		struct object o = object_of(inode, GET(d, d_sb), direct);
-		struct agentd_rule_key key = { .agent = q->agent, .dev = o.dev, .ino = o.ino };
 
-		rule = bpf_map_lookup_elem(&rules, &key);
+		rule = rule_on(q->agent, o.dev, o.ino);
 		if (rule && rule->flags & AGENTD_R_KEEP) {
 			report_file(q, AGENTD_WHY_RULE, AGENTD_DELETE, rule->deny_id);
 			return 1;

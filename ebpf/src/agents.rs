@@ -1,4 +1,4 @@
-//! The array of agents, shared with the running programs.
+//! The arrays that are shared with the running programs as memory: the agents, and the hints at rules.
 #![allow(unsafe_code, reason = "the array is mapped memory that the kernel programs change while we read it")]
 //!
 //! Why no safe way: an update through bpf(2) writes a whole element and would undo what the programs add meanwhile to
@@ -10,19 +10,25 @@ use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use agentd_abi::{Agent, MAX_AGENTS};
+use agentd_abi::{Agent, HINT_WORDS, MAX_AGENTS, RuleKey};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-/// The mapped array.
-pub(crate) struct Agents {
+/// The mapped memory of an array.
+struct Mapping {
     base: NonNull<u8>,
     length: NonZeroUsize,
 }
 
 // SAFETY: the mapping belongs to this value alone until it is dropped, and every access to it is atomic.
-unsafe impl Send for Agents {}
+unsafe impl Send for Mapping {}
 // SAFETY: as above; shared references only give atomic access.
-unsafe impl Sync for Agents {}
+unsafe impl Sync for Mapping {}
+
+/// The mapped array of agents.
+pub(crate) struct Agents(Mapping);
+
+/// The mapped array of hints: one bit for every hash of a rule's key.
+pub(crate) struct Hints(Mapping);
 
 const STRIDE: usize = size_of::<Agent>();
 const _: () = assert!(STRIDE.is_multiple_of(8), "the kernel pads elements to eight bytes");
@@ -70,12 +76,7 @@ members! {
 
 impl Agents {
     pub(crate) fn map(fd: impl AsFd) -> Result<Self, nix::errno::Errno> {
-        let bytes = (STRIDE * MAX_AGENTS as usize).next_multiple_of(4096);
-        let length = NonZeroUsize::new(bytes).unwrap_or(NonZeroUsize::MIN);
-        // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
-        let base =
-            unsafe { mmap(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, fd, 0) }?;
-        Ok(Self { base: base.cast(), length })
+        Mapping::new(fd, STRIDE * MAX_AGENTS as usize).map(Self)
     }
 
     /// Panics on a slot that the contract does not have.
@@ -83,7 +84,7 @@ impl Agents {
         assert!(slot > 0 && slot < MAX_AGENTS, "slots run from 1 to {}", MAX_AGENTS - 1);
         let offset = STRIDE * slot as usize;
         // SAFETY: the slot was just checked, so the offset stays inside the mapping.
-        let element = unsafe { self.base.add(offset) };
+        let element = unsafe { self.0.base.add(offset) };
         Slot { element, _agents: self }
     }
 
@@ -136,7 +137,48 @@ impl Agents {
     }
 }
 
-impl Drop for Agents {
+impl Hints {
+    pub(crate) fn map(fd: impl AsFd) -> Result<Self, nix::errno::Errno> {
+        Mapping::new(fd, size_of::<u64>() * HINT_WORDS as usize).map(Self)
+    }
+
+    /// Says that there may be a rule with this key from now on.
+    pub(crate) fn set(&self, key: &RuleKey) {
+        let (word, mask) = key.hint();
+        self.word(word).fetch_or(mask, Ordering::SeqCst);
+    }
+
+    /// Says that there are rules with these keys and no others. Nobody may put one meanwhile.
+    pub(crate) fn replace(&self, keys: &[RuleKey]) {
+        let mut words = vec![0u64; HINT_WORDS as usize];
+        for key in keys {
+            let (word, mask) = key.hint();
+            words[word as usize] |= mask;
+        }
+        for (word, value) in (0u32..).zip(words) {
+            self.word(word).store(value, Ordering::SeqCst);
+        }
+    }
+
+    fn word(&self, word: u32) -> &AtomicU64 {
+        assert!(word < HINT_WORDS, "a hint lies inside its array");
+        let at = self.0.base.as_ptr().wrapping_add(size_of::<u64>() * word as usize);
+        // SAFETY: the word was just checked to lie in the mapping, which lives as long as self, and is aligned.
+        unsafe { AtomicU64::from_ptr(at.cast()) }
+    }
+}
+
+impl Mapping {
+    fn new(fd: impl AsFd, bytes: usize) -> Result<Self, nix::errno::Errno> {
+        let length = NonZeroUsize::new(bytes.next_multiple_of(4096)).unwrap_or(NonZeroUsize::MIN);
+        // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
+        let base =
+            unsafe { mmap(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, fd, 0) }?;
+        Ok(Self { base: base.cast(), length })
+    }
+}
+
+impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours, and every reference into it borrowed from this value.
         let unmapped = unsafe { munmap(self.base.cast(), self.length.get()) };

@@ -16,8 +16,8 @@ use libbpf_rs::{Object, OpenObject};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{FsType, statfs};
 
-use crate::hooks::{self, HOOKS};
 use crate::capture::Capture;
+use crate::hooks::{self, HOOKS};
 use crate::maps::{Maps, OpenMapsError, WriteError};
 use crate::object::{self, Aligned, KernelTypes};
 use crate::settings::Settings;

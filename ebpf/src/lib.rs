@@ -27,4 +27,4 @@ pub use identify::{Identified, Identifier, IdentifyError, LoadIdentifierError};
 pub use kernel::{AgentsCgroup, DEFAULT_BPFFS, Domains, Kernel, LoadError, Options, Origin, maps_dir, unpin_all};
 pub use maps::{Limits, Maps, OpenMapsError, Table, WriteError};
 pub use support::{Proof, Step, Support, probe};
-pub use trial::{Answer, LoadTrialError, Trial, TrialLevel};
+pub use trial::{Answer, Layout, LoadTrialError, Trial, TrialLevel};

@@ -9,12 +9,13 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use agentd_abi::{
-    Agent, Config, Identity, MAX_AGENTS, MAX_NAMES, MAX_NETS, MAX_RULES, NameKey, Net, NetKey, Rule, RuleKey,
+    Agent, Config, HINT_WORDS, Identity, MAX_AGENTS, MAX_NAMES, MAX_NETS, MAX_RULES, NameKey, Net, NetKey, Rule,
+    RuleKey,
 };
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::agents::Agents;
+use crate::agents::{Agents, Hints};
 use crate::events::{EventReader, OpenEventsError};
 use crate::support::errno;
 
@@ -28,6 +29,8 @@ pub enum Table {
     CgroupAgents,
     /// Rules on objects.
     Rules,
+    /// Which rules there may be.
+    Hints,
     /// Rules about names.
     Names,
     /// Rules about addresses.
@@ -47,6 +50,7 @@ impl Table {
             Table::Agents => "agents",
             Table::CgroupAgents => "cgroup_agents",
             Table::Rules => "rules",
+            Table::Hints => "hints",
             Table::Names => "names",
             Table::Nets => "nets",
             Table::TaskAgent => "task_agent",
@@ -60,6 +64,7 @@ impl Table {
         match self {
             Table::Agents | Table::CgroupAgents => MAX_AGENTS,
             Table::Rules => MAX_RULES,
+            Table::Hints => HINT_WORDS,
             Table::Names => MAX_NAMES,
             Table::Nets => MAX_NETS,
             Table::TaskAgent => u32::MAX,
@@ -128,6 +133,7 @@ pub struct Limits {
 /// The maps of one host. `Send` and `Sync`; the daemon's one owner of state uses it.
 pub struct Maps {
     agents: Agents,
+    hints: Hints,
     cgroup_agents: MapHandle,
     rules: MapHandle,
     names: MapHandle,
@@ -147,6 +153,7 @@ impl Maps {
         let agents = open(Table::Agents)?;
         Ok(Self {
             agents: Agents::map(agents.as_fd()).map_err(OpenMapsError::Map)?,
+            hints: Hints::map(open(Table::Hints)?.as_fd()).map_err(OpenMapsError::Map)?,
             cgroup_agents: open(Table::CgroupAgents)?,
             rules: open(Table::Rules)?,
             names: open(Table::Names)?,
@@ -231,6 +238,8 @@ impl Maps {
 
     /// Puts rules on objects: all of them or, with an error, none.
     pub fn put_rules(&self, entries: &[(RuleKey, Rule)]) -> Result<(), WriteError> {
+        // First the hints: a rule without one would not be seen.
+        entries.iter().for_each(|(key, _)| self.hints.set(key));
         put_all(&self.rules, Table::Rules, entries)
     }
 
@@ -263,6 +272,8 @@ impl Maps {
     pub fn remove_rules_of(&self, agent: u32) -> Result<(), WriteError> {
         let big_endian = agent.to_be_bytes();
         remove_where(&self.rules, Table::Rules, |key: &RuleKey| key.agent == agent)?;
+        let left: Vec<RuleKey> = self.rules.keys().filter_map(|key| RuleKey::read_from_bytes(&key).ok()).collect();
+        self.hints.replace(&left);
         remove_where(&self.names, Table::Names, |key: &NameKey| key.agent == agent)?;
         remove_where(&self.nets, Table::Nets, |key: &NetKey| key.agent == big_endian)
     }

@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 
-use libbpf_rs::{ErrorKind, Link, MapCore, MapFlags, Object};
+use libbpf_rs::{Link, MapCore, MapFlags, Object};
 use nix::unistd::{getpgid, getpid};
 
 use crate::capture::Capture;
@@ -141,20 +141,10 @@ fn failure(step: Step, error: &libbpf_rs::Error, capture: Option<&Capture>) -> P
     Proof::Fails { step, errno: errno(error), said: said.unwrap_or_else(|| error.to_string()) }
 }
 
-/// The error number behind a libbpf error, as far as its kind keeps it.
+/// The error number behind a libbpf error. libbpf-rs 0.26 keeps it only in the text that the standard library gives an
+/// error of the system, `… (os error 7)`, at the end of the chain.
 pub(crate) fn errno(error: &libbpf_rs::Error) -> Option<i32> {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(current) = cause {
-        if let Some(io) = current.downcast_ref::<std::io::Error>() {
-            return io.raw_os_error();
-        }
-        cause = current.source();
-    }
-    match error.kind() {
-        ErrorKind::PermissionDenied => Some(libc::EPERM),
-        ErrorKind::NotFound => Some(libc::ENOENT),
-        ErrorKind::AlreadyExists => Some(libc::EEXIST),
-        ErrorKind::InvalidInput => Some(libc::EINVAL),
-        _ => None,
-    }
+    let text = format!("{error:#}");
+    let (_, tail) = text.rsplit_once("(os error ")?;
+    tail.split_once(')')?.0.parse().ok()
 }

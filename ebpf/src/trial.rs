@@ -3,12 +3,15 @@
 //! Loads `lsm/trial.bpf.c`, which runs the programs' own decision over levels that the caller made up, or over one of
 //! the caller's open files. Works on hosts without BPF LSM. Nothing here is pinned or attached; the maps are private.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use agentd_abi::{Agent, Identity, NAME_BYTES, NameKey, Object, Rule, RuleKey};
-use libbpf_rs::{MapCore, MapFlags, ProgramInput};
+use libbpf_rs::btf::Btf;
+use libbpf_rs::btf::types::{MemberAttr, Struct};
+use libbpf_rs::{HasSize, MapCore, MapFlags, ProgramInput};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::capture::Capture;
@@ -76,7 +79,33 @@ struct RawAnswer {
     rule_id: u32,
 }
 
+/// How the compiler laid out one structure of the contract.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Bytes.
+    pub size: usize,
+    /// Names and offsets of the members, in order.
+    pub members: Vec<(String, usize)>,
+}
+
 impl Trial {
+    /// Every structure of the contract, as the C compiler laid it out.
+    pub fn layouts() -> BTreeMap<String, Layout> {
+        let mut layouts = BTreeMap::new();
+        let Ok(Some(btf)) = Btf::from_raw("trial", object::TRIAL.bytes()) else { return layouts };
+        for found in btf.type_by_kind::<Struct<'_>>() {
+            let Some(name) = found.name().and_then(OsStr::to_str) else { continue };
+            let members = found.iter().map(|member| {
+                let at = match member.attr {
+                    MemberAttr::Normal { offset } | MemberAttr::BitField { offset, .. } => offset as usize / 8,
+                };
+                (member.name.map_or_else(String::new, |name| name.to_string_lossy().into_owned()), at)
+            });
+            layouts.insert(name.to_owned(), Layout { size: found.size(), members: members.collect() });
+        }
+        layouts
+    }
+
     /// Loads the programs; `no_cache` makes [`Self::measure`] walk every time.
     pub fn load(no_cache: bool) -> Result<Self, LoadTrialError> {
         let capture = Capture::start();
@@ -89,8 +118,7 @@ impl Trial {
             no_cache: u32::from(no_cache),
             ..Default::default()
         };
-        let object =
-            object::open(object::TRIAL, &settings).and_then(libbpf_rs::OpenObject::load).map_err(failed)?;
+        let object = object::open(object::TRIAL, &settings).and_then(libbpf_rs::OpenObject::load).map_err(failed)?;
         Ok(Self { object })
     }
 
@@ -102,6 +130,11 @@ impl Trial {
 
     /// Puts a rule on an object.
     pub fn put_rule(&self, key: &RuleKey, rule: &Rule) -> Result<(), LoadTrialError> {
+        let (word, mask) = key.hint();
+        let held = self.map("hints")?.lookup(&word.to_ne_bytes(), MapFlags::ANY);
+        let held = held.map_err(|source| failed("read a map of", source))?.unwrap_or_default();
+        let held = u64::read_from_bytes(&held).unwrap_or_default();
+        self.put("hints", &word, &(held | mask))?;
         self.put("rules", key, rule)
     }
 
@@ -112,6 +145,9 @@ impl Trial {
 
     /// Takes all rules away.
     pub fn clear_rules(&self) -> Result<(), LoadTrialError> {
+        for word in 0..agentd_abi::HINT_WORDS {
+            self.put("hints", &word, &0u64)?;
+        }
         for table in ["rules", "names"] {
             let map = self.map(table)?;
             let keys: Vec<Vec<u8>> = map.keys().collect();
@@ -134,8 +170,7 @@ impl Trial {
         for (depth, level) in (0u32..).zip(levels) {
             self.put("levels", &depth, &raw(level))?;
         }
-        let mut arguments =
-            [u64::from(agent), levels.len() as u64, u64::from(want), name_lengths, u64::from(whole)];
+        let mut arguments = [u64::from(agent), levels.len() as u64, u64::from(want), name_lengths, u64::from(whole)];
         self.run("decide_levels", arguments.as_mut_bytes())?;
         let RawAnswer { refused, granted, reason, rule_id, .. } = self.answer()?;
         Ok(Answer { refused, granted, reason, rule_id })

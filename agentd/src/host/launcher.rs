@@ -219,6 +219,7 @@ fn load_rules(
 
 fn resolve((anchor, object): (&Anchor, Object)) -> Resolved {
     let target = match &anchor.kind {
+        AnchorKind::Way => Target::Way { directory: object },
         AnchorKind::Object { directory } => Target::Object { object, directory: *directory },
         AnchorKind::Name { names } => match names.as_slice() {
             [only] => Target::Name { directory: object, name: only.clone().into_bytes() },

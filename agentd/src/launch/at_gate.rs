@@ -28,7 +28,7 @@ pub struct Anchor {
     pub rule: usize,
     /// Opened with `O_PATH`: the object, or the directory that the name is in.
     pub file: OwnedFd,
-    /// Which of the two.
+    /// Which of them.
     pub kind: AnchorKind,
 }
 
@@ -47,6 +47,8 @@ pub enum AnchorKind {
         /// At least one.
         names: Vec<String>,
     },
+    /// A directory above a place where a denial is kept: the denial holds only while it is neither renamed nor removed.
+    Way,
 }
 
 /// Why an agent could not be launched. Nothing of it is left.
@@ -159,6 +161,7 @@ impl Spare {
                         let kind = match note.kind {
                             NoteKind::Object { directory } => AnchorKind::Object { directory },
                             NoteKind::Name { names } => AnchorKind::Name { names },
+                            NoteKind::Way => AnchorKind::Way,
                         };
                         gate.anchors.push(Anchor { rule: note.rule, file, kind });
                     }

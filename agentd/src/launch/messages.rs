@@ -87,6 +87,7 @@ pub(crate) struct Note {
 pub(crate) enum NoteKind {
     Object { directory: bool },
     Name { names: Vec<String> },
+    Way,
 }
 
 /// Why init could not make an agent.

@@ -67,7 +67,7 @@ pub(crate) fn give_up(spec: &AgentSpec, confinement: Confinement, found: &[Found
 fn allowed<'a>(spec: &AgentSpec, found: &'a [Found]) -> Vec<(Rights, &'a OwnedFd, bool)> {
     let object = |found: &'a Found| match found.note.kind {
         NoteKind::Object { directory } => Some((spec.paths.get(found.note.rule)?.allow, &found.file, directory)),
-        NoteKind::Name { .. } => None,
+        NoteKind::Name { .. } | NoteKind::Way => None,
     };
     found.iter().filter_map(object).collect()
 }

@@ -72,10 +72,15 @@ pub(crate) fn make(request: &LaunchRequest) -> Result<Vec<Found>, Failure> {
     }
     // Last, so that nothing brings them back.
     cover(&covers, |kind| kind == CoverKind::Hidden)?;
-    let mut found = Vec::new();
+    let (mut found, mut ways) = (Vec::new(), BTreeSet::new());
     for (index, (rule, before)) in spec.paths.iter().zip(before).enumerate() {
-        if !is_pattern(rule) {
-            anchor(index, rule, before, &covers, &mut found)?;
+        if is_pattern(rule) {
+            continue;
+        }
+        let real = anchor(index, rule, before, &covers, &mut found)?;
+        if rule.deny != Rights::NONE {
+            way_anchors(index, Path::new(&rule.path), &mut ways, &mut found)?;
+            real.map_or(Ok(()), |real| way_anchors(index, &real, &mut ways, &mut found))?;
         }
     }
     Ok(found)
@@ -239,14 +244,14 @@ fn bring_back(real: &Path, tree: BorrowedFd<'_>, directory: bool) -> Result<(), 
     sys::attach_tree(tree, &target).map_err(step(what()))
 }
 
-/// Opens all that one rule names.
+/// Opens all that one rule names, and says where its object really is, if there is one.
 fn anchor(
     index: usize,
     rule: &PathRule,
     before: Option<Opened>,
     covers: &[Cover],
     found: &mut Vec<Found>,
-) -> Result<(), Failure> {
+) -> Result<Option<PathBuf>, Failure> {
     let path = Path::new(&rule.path);
     // What was not covered is what it was; anything else is looked up anew.
     let still = before.filter(|opened| !covers.iter().any(|cover| opened.real.starts_with(&cover.place)));
@@ -265,10 +270,29 @@ fn anchor(
             }
             let directory = is_directory(file.as_fd())?;
             found.push(Found { note: Note { rule: index, kind: NoteKind::Object { directory } }, file });
+            return Ok(Some(real));
         }
         None if rule.allow != Rights::NONE && !rule.optional => return Err(Failure::Missing { rule: index }),
         None if denies => missing_anchors(index, path, found)?,
         None => {}
+    }
+    Ok(None)
+}
+
+/// Names the directories above a denied place, each once for all rules: a denial holds only while they are what they were.
+fn way_anchors(
+    index: usize,
+    path: &Path,
+    ways: &mut BTreeSet<PathBuf>,
+    found: &mut Vec<Found>,
+) -> Result<(), Failure> {
+    for above in path.ancestors().skip(1).filter(|above| *above != Path::new("/")) {
+        if !ways.insert(above.to_owned()) {
+            continue;
+        }
+        if let Some(file) = open_path(above, OFlag::O_DIRECTORY)? {
+            found.push(Found { note: Note { rule: index, kind: NoteKind::Way }, file });
+        }
     }
     Ok(())
 }

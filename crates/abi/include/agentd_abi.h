@@ -20,6 +20,7 @@
 #define AGENTD_MAX_DEPTH 64		/* directory levels and mounts walked; deeper is denied */
 #define AGENTD_CACHE_SLOTS 65536	/* entries in `decisions` (1 MiB) */
 #define AGENTD_EVENT_RING (8 << 20)	/* bytes of `events` */
+#define AGENTD_HINT_WORDS 16384		/* words of 64 bits in `hints` (128 KiB) */
 #define AGENTD_PATH_BYTES 1024		/* bytes of names in a file event */
 #define AGENTD_NAME_BYTES 64		/* longest file name that a name rule can match */
 #define AGENTD_NET_PORTS 8		/* port ranges of one network entry */
@@ -87,6 +88,13 @@ struct agentd_rule_key {
 	__u32 dev;
 	__u64 ino;
 };
+
+/*
+ * The array `hints` has one bit for every hash of a rule's key: 0 means that `rules` has no such key, and the lookup is
+ * spared. Set before a rule is put, cleared only when no rule with that hash is left; a bit too many costs one lookup.
+ * The number of the bit is the upper 20 bits of
+ *	h = (ino + (dev << 32 | agent)) * 0x9e3779b97f4a7c15; h ^= h >> 32; h *= 0xbf58476d1ce4e5b9
+ */
 
 /* agentd_rule.flags */
 #define AGENTD_R_NAMES 1		/* names directly below this directory have entries in `names` */

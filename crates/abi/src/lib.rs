@@ -31,6 +31,8 @@ pub const MAX_NETS: u32 = 16_384;
 pub const MAX_DEPTH: u32 = 64;
 /// Entries of the decision cache.
 pub const CACHE_SLOTS: u32 = 65_536;
+/// Words of 64 bits in `hints`.
+pub const HINT_WORDS: u32 = 16_384;
 /// Bytes of the ring buffer `events`.
 pub const EVENT_RING: u32 = 8 << 20;
 /// Bytes of names in a [`FileEvent`].
@@ -59,6 +61,18 @@ pub const F_FILE_RULES: u32 = 1;
 pub const F_NAMES: u32 = 2;
 /// [`Agent::flags`]: io_uring is refused by seccomp, not by hook.
 pub const F_URING_DENIED: u32 = 4;
+impl RuleKey {
+    /// The bit of `hints` for this key: the word and the mask in it.
+    pub fn hint(&self) -> (u32, u64) {
+        let at = u64::from(self.dev) << 32 | u64::from(self.agent);
+        let mut hash = self.ino.wrapping_add(at).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        hash ^= hash >> 32;
+        hash = hash.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let bit = hash >> 44;
+        ((bit >> 6) as u32, 1 << (bit & 63))
+    }
+}
+
 /// [`Rule::flags`]: names directly below this directory have entries in `names`.
 pub const R_NAMES: u32 = 1;
 /// [`Rule::flags`]: no rename from or to this directory or name, no removal of the object, no symbolic link of the name.

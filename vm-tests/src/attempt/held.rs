@@ -99,7 +99,9 @@ fn receive(held: &mut Held, name: &str, file: &str) -> Done {
     let mut space = cmsg_space!([std::os::fd::RawFd; 1]);
     let got = recvmsg::<UnixAddr>(stream.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
     let mut fds = Vec::new();
-    for message in got.cmsgs()? {
+    // ENOBUFS: the message says that something of it was left out, as it does of a refused descriptor.
+    let messages = got.cmsgs().map_err(|errno| if errno == Errno::ENOBUFS { Errno::ENOMSG } else { errno })?;
+    for message in messages {
         if let ControlMessageOwned::ScmRights(some) = message {
             fds.extend(some);
         }
