@@ -5,6 +5,7 @@
 //! not exist in the agent's own view.
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use agentd_model::{AgentName, AgentNumber, AgentSpec, Budget, Gap, NetRule, Origin, PathRule, Rights, Terminal};
 use agentd_policy::parse;
@@ -138,7 +139,8 @@ fn account(params: &SpawnParams, caller: u32, next: AgentNumber) -> Result<Accou
 
 /// The set of profiles with the chosen one in it, and its name.
 fn profile(choice: &ProfileChoice, directory: &Path) -> Result<(Profiles, String), ErrorObject> {
-    let mut profiles = Profiles::built_in();
+    static BUILT_IN: LazyLock<Profiles> = LazyLock::new(Profiles::built_in);
+    let mut profiles = BUILT_IN.clone();
     let mut entries: Vec<_> = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|e| e.path()).collect();
     entries.sort();
     for path in entries.iter().filter(|path| path.extension().is_some_and(|extension| extension == "toml")) {

@@ -120,7 +120,13 @@ fn start_network(places: &Places, cgroups: &Cgroups, tiers: &mut Tiers) -> Resul
 /// Clears the kernel's tables of agents that have ended, where a daemon that stopped had not got round to it. Agents in
 /// whose cgroup something still runs are left alone, whatever the journal says.
 pub fn forget_ended(places: &Places, cgroups: &Cgroups, is_live: impl Fn(AgentNumber) -> bool) {
-    let Ok(maps) = agentd_ebpf::Maps::open(&agentd_ebpf::maps_dir(&places.bpffs)) else { return };
+    let Ok(maps) = agentd_ebpf::Maps::open(&agentd_ebpf::maps_dir(&places.bpffs)) else {
+        // Tables of another layout, or none. Nobody can say whom they are for, but somebody who has no processes.
+        if !cgroups.present().into_iter().any(|agent| cgroups.of(agent).is_populated()) {
+            let _ = unload(places);
+        }
+        return;
+    };
     let registered: Vec<(u32, abi::Agent)> = maps.agents().collect();
     for (slot, account) in registered {
         let agent = AgentNumber(account.number);

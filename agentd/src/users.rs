@@ -1,8 +1,12 @@
 //! Users of this host: homes, groups, and who may operate the daemon.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
+use std::sync::{Mutex, PoisonError};
 
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+
+use crate::clock::{Clock as _, HostClock};
 
 /// Group whose members may spawn and steer agents, besides root.
 pub const OPERATORS: &str = "agentd";
@@ -28,6 +32,10 @@ pub struct Account {
 impl Account {
     /// The account of a user id, whether or not the host knows a name for it.
     pub fn of(uid: u32) -> Account {
+        remembered(&format!("uid {uid}"), || Some(Account::look_up(uid))).unwrap_or_else(|| Account::look_up(uid))
+    }
+
+    fn look_up(uid: u32) -> Account {
         match User::from_uid(Uid::from_raw(uid)) {
             Ok(Some(user)) => Account::from_user(user),
             _ => Account { uid, gid: uid, groups: vec![], name: uid.to_string(), home: None },
@@ -36,10 +44,10 @@ impl Account {
 
     /// The account with a name or a number; `None`: there is no such user.
     pub fn named(name: &str) -> Option<Account> {
-        match User::from_name(name) {
+        remembered(&format!("name {name}"), || match User::from_name(name) {
             Ok(Some(user)) => Some(Account::from_user(user)),
-            _ => name.parse().ok().map(Account::of),
-        }
+            _ => name.parse().ok().map(Account::look_up),
+        })
     }
 
     /// An account of the agent's own, that nobody else has.
@@ -61,6 +69,25 @@ impl Account {
             name: user.name,
         }
     }
+}
+
+/// How long an account is remembered: looking one up can take milliseconds where names come from a service, and a new
+/// membership may take so long to be seen.
+const REMEMBERED_NS: u64 = 5_000_000_000;
+
+/// Answers from memory, or looks up and remembers. Who does not exist is looked up again.
+fn remembered(key: &str, look_up: impl FnOnce() -> Option<Account>) -> Option<Account> {
+    static MEMORY: Mutex<BTreeMap<String, (u64, Account)>> = Mutex::new(BTreeMap::new());
+    let now = HostClock.stamp().mono_ns;
+    // A panic elsewhere does not make the memory wrong: every change to it is one call.
+    let memory = || MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
+    memory().retain(|_, (at, _)| now.saturating_sub(*at) < REMEMBERED_NS);
+    if let Some((_, account)) = memory().get(key) {
+        return Some(account.clone());
+    }
+    let account = look_up()?;
+    memory().insert(key.to_owned(), (now, account.clone()));
+    Some(account)
 }
 
 fn operators_gid() -> Option<Gid> {

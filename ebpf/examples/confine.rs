@@ -3,10 +3,11 @@
 //!
 //! ```text
 //! confine [--cgroups DIR] [--bpffs DIR] [--no-cache] [--cpu MS] [--events] [RULE]… -- COMMAND…
-//! confine --probe | --load | --unpin
+//! confine --probe | --load | --counts | --unpin
 //!
 //! RULE  +rwxcd:/path   allow on the object and below      -rwxcd:/path   deny
 //!       +r@MS:/path    allow for so many milliseconds     -cw=/dir/name  deny by name, existing or not
+//!       -k:/path       must keep its place               -k~/name      nothing comes to or goes from that name
 //!       -w~dir/name    deny the name below any directory of that name; -w~/name anywhere
 //! ```
 //!
@@ -21,8 +22,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use agentd_abi::{
-    ALL_RIGHTS, ANYWHERE, Agent, Event, F_FILE_RULES, F_NAMES, Identity, NEVER, NameKey, R_NAMES, Rule, RuleKey,
-    name_hash,
+    ALL_RIGHTS, ANYWHERE, Agent, Event, F_FILE_RULES, F_NAMES, Identity, NEVER, NameKey, R_KEEP, R_NAMES, Rule,
+    RuleKey, name_hash,
 };
 use agentd_ebpf::{AgentsCgroup, DEFAULT_BPFFS, Domains, Identifier, Kernel, Limits, Options, probe, unpin_all};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -80,6 +81,16 @@ fn run() -> Fallible<u8> {
         no_cache: has("--no-cache"),
     };
     let kernel = Kernel::load(&options)?;
+    if has("--counts") {
+        for program in libbpf_rs::query::ProgInfoIter::default() {
+            let name = program.name.to_string_lossy().into_owned();
+            // The kernel keeps 15 bytes of a name.
+            if kernel.links().iter().any(|link| link.starts_with(&name)) {
+                println_out(&format!("{name} {}", program.verified_insns));
+            }
+        }
+        return Ok(0);
+    }
     if has("--load") {
         println_out(&format!("{:?}, {} programs attached", kernel.origin(), kernel.links().len()));
         return Ok(0);
@@ -185,11 +196,15 @@ fn add_rule(rules: &mut Rules, text: &str, identifier: &Identifier) -> Fallible<
     let at = text.find([':', '=', '~']).ok_or("a rule is +rights:path")?;
     let (head, place) = (&text[1..at], &text[at + 1..]);
     let (letters, after) = head.split_once('@').unwrap_or((head, ""));
+    // k: what carries the rule keeps its place.
+    let keep = if letters.contains('k') { R_KEEP } else { 0 };
+    let letters = letters.replace('k', "");
     let rights = letters.chars().try_fold(0, |sum, letter| Some(sum | (1 << "rwxcd".find(letter)?)));
-    let rights = rights.ok_or("rights are of rwxcd")? & ALL_RIGHTS;
+    let rights = rights.ok_or("rights are of rwxcdk")? & ALL_RIGHTS;
     let expires_ns = if after.is_empty() { NEVER } else { now_ns() + after.parse::<u64>()? * 1_000_000 };
     let add = |rule: &mut Rule, id: u32| {
         rule.expires_ns = expires_ns;
+        rule.flags |= keep;
         if text.starts_with('+') {
             rule.allow |= rights;
             rule.allow_id = id;

@@ -68,12 +68,9 @@ static __always_inline void blame_lapsed(struct answer *a)
 	}
 }
 
-/*
- * The rule on an object. Most objects on the way have none, so one bit is asked first (about 5 ns against 17).
- */
-static __always_inline struct agentd_rule *rule_on(__u32 agent, __u32 dev, __u64 ino)
+/* Could there be a rule on an object? Most on the way have none, and this costs about 5 ns against 17. */
+static __always_inline bool hinted(__u32 agent, __u32 dev, __u64 ino)
 {
-	struct agentd_rule_key key = { .agent = agent, .dev = dev, .ino = ino };
 	__u64 hash = (ino + ((__u64)dev << 32 | agent)) * 0x9e3779b97f4a7c15ULL;
 	__u64 *word;
 	__u32 index;
@@ -82,20 +79,36 @@ static __always_inline struct agentd_rule *rule_on(__u32 agent, __u32 dev, __u64
 	hash *= 0xbf58476d1ce4e5b9ULL;
 	index = hash >> 50;
 	word = bpf_map_lookup_elem(&hints, &index);
-	if (!word || !((*word >> (hash >> 44 & 63)) & 1))
-		return NULL;
-	return bpf_map_lookup_elem(&rules, &key);
+	return word && (*word >> (hash >> 44 & 63)) & 1;
+}
+
+/* The rule on an object; NULL: there is none. */
+static __always_inline struct agentd_rule *rule_on(__u32 agent, __u32 dev, __u64 ino)
+{
+	struct agentd_rule_key key = { .agent = agent, .dev = dev, .ino = ino };
+
+	return hinted(agent, dev, ino) ? bpf_map_lookup_elem(&rules, &key) : NULL;
+}
+
+/* Adds the rule on an object that has a hint. Global: the loop over 64 levels is verified without its branches. */
+__noinline int hear_hinted(struct answer *a, __u32 agent, __u32 dev, __u64 ino)
+{
+	struct agentd_rule_key key = { .agent = agent, .dev = dev, .ino = ino };
+	struct agentd_rule *rule;
+
+	if (!a)
+		return 0;
+	rule = bpf_map_lookup_elem(&rules, &key);
+	if (!rule)
+		return 0;
+	hear(a, rule, AGENTD_WHY_RULE);
+	return 1;
 }
 
 /* Adds the rule on an object. False: there is none. */
 static __always_inline bool hear_object(struct answer *a, __u32 agent, __u32 dev, __u64 ino)
 {
-	struct agentd_rule *rule = rule_on(agent, dev, ino);
-
-	if (!rule)
-		return false;
-	hear(a, rule, AGENTD_WHY_RULE);
-	return true;
+	return hinted(agent, dev, ino) && hear_hinted(a, agent, dev, ino);
 }
 
 /* The flags of the rule on a directory, without hearing what it says. */

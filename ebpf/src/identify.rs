@@ -82,7 +82,7 @@ fn one(object: &libbpf_rs::Object, fd: i32) -> Result<Identified, IdentifyError>
     }
     let map = object.maps().find(|map| map.name() == OsStr::new("identified")).ok_or_else(absent)?;
     let value = map.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).map_err(IdentifyError::Run)?.ok_or_else(absent)?;
-    let found = Object::read_from_bytes(&value).map_err(|_| absent())?;
+    let found = Object::read_from_bytes(&value).ok().ok_or_else(absent)?;
     Ok(Identified {
         object: Object { reserved: 0, ..found },
         directory: found.reserved & libc::S_IFMT == libc::S_IFDIR,

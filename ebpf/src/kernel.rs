@@ -155,7 +155,7 @@ impl Kernel {
         let links = wanted_links(&types, options.domains)?;
 
         match standing(options, &links)? {
-            Standing::Ours(maps) => return Ok(Self { maps, origin: Origin::Adopted, links }),
+            Standing::Ours(maps) => return Ok(Self { maps: *maps, origin: Origin::Adopted, links }),
             Standing::Other { agents } if agents > 0 => {
                 return Err(LoadError::OtherBuild { path: options.bpffs.clone(), agents });
             }
@@ -221,7 +221,7 @@ fn links_dir(bpffs: &Path) -> PathBuf {
 /// What is pinned already.
 enum Standing {
     Nothing,
-    Ours(Maps),
+    Ours(Box<Maps>),
     Other { agents: usize },
 }
 
@@ -244,7 +244,7 @@ fn standing(options: &Options, links: &[String]) -> Result<Standing, LoadError> 
     });
     let whole = links.iter().all(|link| links_dir(&options.bpffs).join(link).exists());
     if same && whole {
-        return Ok(Standing::Ours(maps));
+        return Ok(Standing::Ours(Box::new(maps)));
     }
     let agents = if mark.is_some_and(|mark| mark.abi_version != 0) { maps.agents().count() } else { 0 };
     Ok(Standing::Other { agents })

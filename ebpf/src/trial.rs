@@ -228,7 +228,8 @@ impl Trial {
             .map_err(|source| failed("read the answer of", source))?
             .unwrap_or_default();
         RawAnswer::read_from_bytes(&bytes)
-            .map_err(|_| failed("read the answer of", libbpf_rs::Error::from_raw_os_error(libc::EIO)))
+            .ok()
+            .ok_or_else(|| failed("read the answer of", libbpf_rs::Error::from_raw_os_error(libc::EIO)))
     }
 }
 

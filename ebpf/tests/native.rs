@@ -23,15 +23,15 @@ impl Drop for Gone {
 
 fn scratch(name: &str) -> Gone {
     let path = std::env::temp_dir().join(format!("agentd-ebpf-{name}-{}", std::process::id()));
-    fs::create_dir_all(&path).unwrap();
+    fs::create_dir_all(&path).expect("a scratch directory");
     Gone(path)
 }
 
 /// Where cgroup v2 is mounted.
 fn cgroups() -> PathBuf {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-    let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).unwrap();
-    line.split(' ').nth(1).unwrap().into()
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("the list of mounts");
+    let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("cgroup v2 is mounted");
+    line.split(' ').nth(1).expect("a mount has a place").into()
 }
 
 macro_rules! layout {

@@ -35,7 +35,7 @@ impl<'a> Event<'a> {
     /// Reads one sample. Its bytes must be aligned to eight, as the ring buffer hands them out.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
         fn read<T: FromBytes + zerocopy::KnownLayout + zerocopy::Immutable>(bytes: &[u8]) -> Result<&T, ParseError> {
-            T::ref_from_prefix(bytes).map(|(value, _)| value).map_err(|_| ParseError::Size)
+            T::ref_from_prefix(bytes).ok().map(|(value, _)| value).ok_or(ParseError::Size)
         }
         let head: &EventHead = read(bytes)?;
         match head.kind {

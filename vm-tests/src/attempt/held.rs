@@ -14,6 +14,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{ftruncate, lseek, read, write};
 
 use super::files::{open_with, read_text};
+use super::process::burn_for;
 use super::{Done, io_errno, silent};
 use crate::sys::{Map, own};
 
@@ -42,6 +43,11 @@ pub(super) fn perform(name: &str, words: &[&str], held: &mut Held) -> Option<Don
         ("hold-written", [name, path]) => held.keep(name, open_with(path, OFlag::O_RDWR)),
         ("hold-path", [name, path]) => held.keep(name, open_with(path, OFlag::O_PATH)),
         ("hold-map", [name, path]) => map(held, name, path),
+        // Uses so many milliseconds of processor time, in this very process.
+        ("hold-burn", [milliseconds]) => {
+            burn_for(milliseconds.parse().unwrap_or(0));
+            Ok(String::new())
+        }
         ("hold-chdir", [path]) => silent(nix::unistd::chdir(*path)),
         ("hold-drop", [name]) => {
             held.files.remove(*name);

@@ -258,19 +258,22 @@ pub(crate) fn burn(words: &[&str]) -> ExitCode {
             let _ = sys::fork();
         },
         // So many milliseconds of processor time, and then the end.
-        ["some", milliseconds] => {
-            let end = Duration::from_millis(number(milliseconds).unsigned_abs());
-            while clock::processor() < end {
-                spin(10_000);
-            }
-        }
-        // In a cgroup of its own below the agent's, if it can make one.
+        ["some", milliseconds] => burn_for(number(milliseconds).unsigned_abs()),
+        // Nothing but new programs, each gone at once.
         ["programs"] => loop {
             let _ = Command::new("/bin/true").status();
         },
         _ => return ExitCode::from(2),
     }
     ExitCode::SUCCESS
+}
+
+/// Uses so much processor time.
+pub(super) fn burn_for(milliseconds: u64) {
+    let end = clock::processor() + Duration::from_millis(milliseconds);
+    while clock::processor() < end {
+        spin(10_000);
+    }
 }
 
 fn spin(rounds: u64) {

@@ -109,6 +109,62 @@ impl Agent {
     }
 }
 
+/// An agent that runs a command of its own, in nobody's foreground.
+#[derive(Debug)]
+pub(crate) struct Detached {
+    name: String,
+}
+
+impl Detached {
+    /// Starts it.
+    pub(crate) fn start(name: &str, options: &Options, argv: &[&str]) -> Result<Detached> {
+        let mut command = options.command(name);
+        let output = super::ctl::program(command.arg("--detach").arg("--").args(argv))?;
+        anyhow::ensure!(output.ok("agentctl spawn --detach")?.trim() == name, "spawn --detach prints another name");
+        Ok(Detached { name: name.to_owned() })
+    }
+
+    /// As `inspect` shows it.
+    pub(crate) fn view(&self) -> Result<Value> {
+        view(&self.name)
+    }
+
+    /// Waits until it is in that phase of its life.
+    pub(crate) fn wait_phase(&self, phase: &str) -> Result<Value> {
+        let mut last = Value::Null;
+        let limit = std::time::Duration::from_secs(60);
+        let seen = crate::clock::wait_for(&format!("agent {} to be {phase}", self.name), limit, || {
+            last = self.view()?;
+            Ok((last["phase"] == phase).then(|| last.clone()))
+        });
+        seen.with_context(|| format!("it is {}: {last}", last["phase"]))
+    }
+
+    /// The directory of its cgroup.
+    pub(crate) fn cgroup(&self) -> Result<String> {
+        cgroup_of(self.view()?["init_pid"].as_i64().context("the agent has no init")?)
+    }
+
+    /// The names of the events that the journal has of it.
+    pub(crate) fn events(&self) -> Result<Vec<String>> {
+        let records = json(&["audit", "--agent", &self.name, "-n", "all"])?;
+        Ok(records.iter().filter_map(|record| record["event"].as_str().map(ToOwned::to_owned)).collect())
+    }
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        let _ = agentctl(&["kill", &self.name]);
+    }
+}
+
+/// The directory of a process's cgroup.
+pub(crate) fn cgroup_of(pid: i64) -> Result<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).context("the process is gone")?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::")).context("no cgroup v2")?;
+    Ok(format!("/sys/fs/cgroup{}", path.trim()))
+}
+
 impl Drop for Agent {
     fn drop(&mut self) {
         let _ = agentctl(&["kill", &self.name]);

@@ -168,7 +168,7 @@ impl Bench {
     fn prepare(&mut self, case: &Case) -> Result<()> {
         for step in case.prepare.split(';').filter(|step| !step.trim().is_empty()) {
             let outcome = self.try_outside(step)?;
-            anyhow::ensure!(outcome.is_ok(), "cannot prepare {step:?}: {} {}", outcome.outcome, outcome.detail);
+            anyhow::ensure!(outcome.is_ok(), "cannot prepare {step:?}: {} {}", outcome.outcome, short(&outcome.detail));
         }
         Ok(())
     }
@@ -194,7 +194,7 @@ impl Bench {
     pub(crate) fn expect(&mut self, test: &mut Test, about: &str, attempt: &str, expect: Expect) -> Result<Outcome> {
         let outcome = self.try_inside(attempt)?;
         test.check(expect.holds(&outcome), || {
-            format!("{about}: {attempt:?} came to {} ({:?}) instead of {expect:?}", outcome.outcome, outcome.detail)
+            format!("{about}: {attempt:?} came to {} ({:?}) instead of {expect:?}", outcome.outcome, short(&outcome.detail))
         });
         Ok(outcome)
     }
@@ -211,10 +211,15 @@ impl Bench {
     }
 }
 
+/// As much of an answer as belongs into a message.
+fn short(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(100).collect()
+}
+
 fn told(case: &Case, place: &str, attempt: &str, outcome: &Outcome, expect: Expect) -> String {
     format!(
         "{}: {place}, {attempt:?} came to {} ({:?}) instead of {expect:?}",
-        case.about, outcome.outcome, outcome.detail
+        case.about, outcome.outcome, short(&outcome.detail)
     )
 }
 

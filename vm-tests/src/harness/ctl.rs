@@ -1,7 +1,7 @@
 //! `agentctl` and the daemon, as a person at a shell uses them.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -96,6 +96,11 @@ pub(crate) fn daemon_pid() -> Result<i32> {
     text.trim().parse().context("the lock holds no process id")
 }
 
+/// Sends the daemon a signal.
+pub(crate) fn signal_daemon(signal: nix::sys::signal::Signal) -> Result<()> {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(daemon_pid()?), signal).context("cannot signal the daemon")
+}
+
 /// Ends the daemon with a signal and waits until it is gone. It is the child of nobody here, so its pid is looked at.
 pub(crate) fn stop_daemon(signal: nix::sys::signal::Signal) -> Result<()> {
     let pid = daemon_pid()?;
@@ -125,12 +130,4 @@ pub(crate) fn tail(path: &str) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(8)..].join(" | ")
-}
-
-/// Feeds a child and closes its input.
-pub(crate) fn feed(child: &mut Child, text: &str) -> Result<()> {
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(text.as_bytes())?;
-    }
-    Ok(())
 }

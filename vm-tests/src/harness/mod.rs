@@ -9,10 +9,12 @@ mod ctl;
 mod place;
 mod tree;
 
-pub(crate) use self::agent::{Agent, Options};
+pub(crate) use self::agent::{Agent, Detached, Options, cgroup_of};
 pub(crate) use self::case::{Bench, Case, Expect, case};
-pub(crate) use self::ctl::{Output, agentctl, agentctl_as, daemon_pid, json, program, start_daemon, stop_daemon, view};
-pub(crate) use self::place::{Outcome, Place};
+pub(crate) use self::ctl::{
+    Output, agentctl, agentctl_as, daemon_pid, finish, json, program, signal_daemon, start_daemon, stop_daemon, tail, view,
+};
+pub(crate) use self::place::{Outcome, Place, own_program};
 pub(crate) use self::tree::{FileSystem, Tree};
 
 use crate::ui;

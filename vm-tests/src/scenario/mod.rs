@@ -2,6 +2,9 @@
 
 mod files_basic;
 mod network;
+mod budget;
+mod lifecycle;
+mod bad_input;
 mod ways_round_files;
 mod ways_round_kernel;
 
@@ -39,6 +42,9 @@ const SCENARIOS: &[Scenario] = &[
         run: ways_round_kernel::run,
     },
     Scenario { name: "network", about: "addresses, ports and families of sockets", run: network::run },
+    Scenario { name: "budget", about: "warned, frozen, topped up, and killed where nobody freezes", run: budget::run },
+    Scenario { name: "lifecycle", about: "statuses, streams, terminals, detached and attached, names, views", run: lifecycle::run },
+    Scenario { name: "bad_input", about: "what cannot be is named, with its exit code, and changes nothing", run: bad_input::run },
 ];
 
 /// Prints the scenarios.
