@@ -22,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cgroup::Cgroups;
 use crate::clock::HostClock;
 use crate::core::Core;
-use crate::host::{Host, HostPerformer, adopt};
+use crate::host::{Host, HostPerformer, adopt, begin_polling};
 use crate::journal::{Journal, Opened};
 use crate::kernel;
 use crate::places::Places;
@@ -197,6 +197,7 @@ fn start(places: &Places) -> Result<(), StartError> {
     }
     let adopted = adopt(&host, &world, &boot_id);
     loaded.listen(world.clone());
+    begin_polling(host.clone(), world.clone());
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(StartError::Runtime)?;

@@ -7,6 +7,7 @@
 mod adopt;
 mod launcher;
 mod performer;
+mod poll;
 mod slots;
 mod watcher;
 
@@ -20,6 +21,7 @@ use agentd_world::Agent;
 
 pub use adopt::adopt;
 pub use performer::HostPerformer;
+pub use poll::begin as begin_polling;
 pub use slots::Slots;
 
 use crate::cgroup::Cgroups;

@@ -13,7 +13,9 @@ pub(super) fn run(test: &mut Test) -> Result<()> {
     fs::write("/srv/x/syntax.toml", "name = \"x\"\nabout = \n")?;
     let before = json(&["audit", "-n", "all"])?.len();
     for (options, status, part) in CASES {
-        let words: Vec<&str> = ["spawn", "--user", "dev", "--cwd", "/srv"].into_iter().chain(options.split(' ')).chain(["--", "true"]).collect();
+        let user = if options.starts_with("--user") { "" } else { "--user dev " };
+        let line = format!("spawn --cwd /srv {user}{options} -- true");
+        let words: Vec<&str> = line.split(' ').collect();
         let output = agentctl(&words)?;
         test.check(output.status == *status, || format!("{options}: status {} instead of {status}: {}", output.status, output.stderr.trim()));
         test.contains(options, &output.stderr, part);

@@ -114,7 +114,7 @@ fn refused_when_spent(test: &mut Test) -> Result<()> {
     let tried = (|| -> Result<()> {
         let before = agent.attempt(&["hold", "x", "/etc/passwd"])?;
         test.check(before.is_ok(), || format!("an open before the limit came to {}", before.outcome));
-        let left = 900_000u64.saturating_sub(usage_us(&cgroup)?) / 1000 + 40;
+        let left = 900_000u64.saturating_sub(usage_us(&cgroup)?) / 1000 + 120;
         agent.attempt(&["hold-burn", &left.to_string()])?;
         for attempt in [["hold", "x", "/etc/passwd"].as_slice(), &["fork"], &["hold-path", "y", "/etc/passwd"]] {
             let outcome = agent.attempt(attempt)?;
