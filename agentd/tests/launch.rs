@@ -972,8 +972,11 @@ fn anchors_are_what_the_agent_will_see() {
     fs::write("/tmp/agentd-unseen", "on the host, not in the agent's view").unwrap();
     let gate = lab.launch();
     let of = |rule: usize| -> Vec<_> {
-        gate.anchors().iter().filter(|a| a.rule == rule).map(|a| (a.kind.clone(), identity(&a.file))).collect()
+        let of_rule = gate.anchors().iter().filter(|a| a.rule == rule && a.kind != AnchorKind::Way);
+        of_rule.map(|a| (a.kind.clone(), identity(&a.file))).collect()
     };
+    let ways: Vec<_> =
+        gate.anchors().iter().filter(|a| a.kind == AnchorKind::Way).map(|a| identity(&a.file)).collect();
     let name = |names: &[&str]| AnchorKind::Name { names: names.iter().map(ToString::to_string).collect() };
     let (directory, file) = (AnchorKind::Object { directory: true }, AnchorKind::Object { directory: false });
     let here = identity_at(&work);
@@ -996,6 +999,9 @@ fn anchors_are_what_the_agent_will_see() {
     assert_eq!(of(7), [(name(&["agentd-unseen"]), tmp[0].1)]);
     assert_eq!(of(8), [(file, identity_at(Path::new("/etc/passwd")))]);
     assert_eq!(of(9), []);
+    for above in [here, identity_at(&work.join("real")), tmp[0].1] {
+        assert_eq!(ways.iter().filter(|way| **way == above).count(), 1, "each directory above a denial, once");
+    }
     fs::remove_file("/tmp/agentd-unseen").unwrap();
 }
 

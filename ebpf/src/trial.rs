@@ -145,8 +145,8 @@ impl Trial {
 
     /// Takes all rules away.
     pub fn clear_rules(&self) -> Result<(), LoadTrialError> {
-        for word in 0..agentd_abi::HINT_WORDS {
-            self.put("hints", &word, &0u64)?;
+        for key in self.map("rules")?.keys().filter_map(|key| RuleKey::read_from_bytes(&key).ok()) {
+            self.put("hints", &key.hint().0, &0u64)?;
         }
         for table in ["rules", "names"] {
             let map = self.map(table)?;
