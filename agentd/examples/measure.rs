@@ -36,10 +36,14 @@ fn main() -> Fallible<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match *words.as_slice() {
-        ["calls", root, samples] => calls(Path::new(root), samples.parse()?),
-        ["calls", root, samples, "--landlock", rules] => {
-            restrict(Path::new(rules))?;
-            calls(Path::new(root), samples.parse()?)
+        ["calls", root, samples, ref how @ ..] => {
+            let listener = TcpListener::bind(("127.0.0.1", 0))?;
+            match *how {
+                [] => {}
+                ["--landlock", rules] => restrict(Path::new(rules), listener.local_addr()?.port())?,
+                _ => return Err("calls takes only --landlock FILE".into()),
+            }
+            calls(Path::new(root), samples.parse()?, &listener)
         }
         ["tree", root, rules] => tree(Path::new(root), rules.parse()?),
         ["spin", "threads", count] => {
@@ -50,29 +54,51 @@ fn main() -> Fallible<()> {
         }
         ["spin", "processes", count] => {
             for _ in 1..count.parse::<u32>()? {
-                Command::new("/proc/self/exe").args(["spin", "threads", "1"]).spawn()?;
+                if child()? {
+                    break;
+                }
             }
             spin()
         }
-        ["spin", "forks"] => loop {
-            // Each lives for some milliseconds, less than a tick or two: nobody is there to be stopped for long.
-            let _ = Command::new("/proc/self/exe").args(["spin", "briefly"]).status();
-        },
-        ["spin", "briefly"] => {
-            let start = Instant::now();
-            while start.elapsed() < Duration::from_millis(3) {
-                spin_loop();
-            }
-            Ok(())
-        }
+        ["spin", "forks"] => forks(),
         _ => Err("measure calls ROOT SAMPLES [--landlock FILE] | tree ROOT RULES | spin …".into()),
     }
 }
 
-fn spin() -> Fallible<()> {
+fn spin() -> ! {
     loop {
         black_box(spin_loop());
     }
+}
+
+/// Forks without end; a few children at a time, each of which is gone within a millisecond or two.
+fn forks() -> Fallible<()> {
+    let mut alive = 0;
+    loop {
+        match child() {
+            Ok(true) => {
+                let start = Instant::now();
+                while start.elapsed() < Duration::from_millis(1) {
+                    spin_loop();
+                }
+                std::process::exit(0);
+            }
+            Ok(false) => alive += 1,
+            // Refused because the budget is spent: uses up what is left like everybody else.
+            Err(_) => spin_loop(),
+        }
+        if alive == 4 {
+            nix::sys::wait::wait()?;
+            alive -= 1;
+        }
+    }
+}
+
+/// Forks; true in the child.
+fn child() -> nix::Result<bool> {
+    #![allow(unsafe_code, reason = "std forks only to run another program")]
+    // SAFETY: this process has one thread.
+    Ok(unsafe { nix::unistd::fork() }?.is_child())
 }
 
 fn file_at(root: &Path, depth: usize) -> PathBuf {
@@ -97,8 +123,7 @@ fn tree(root: &Path, rules: u32) -> Fallible<()> {
     Ok(())
 }
 
-fn calls(root: &Path, samples: u32) -> Fallible<()> {
-    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+fn calls(root: &Path, samples: u32, listener: &TcpListener) -> Fallible<()> {
     let address = listener.local_addr()?;
     let mut cases: Vec<(String, Vec<f64>)> = DEPTHS.map(|depth| (format!("open-{depth}"), vec![])).into();
     cases.extend([("spawn".into(), vec![]), ("connect".into(), vec![])]);
@@ -131,8 +156,8 @@ fn sample(count: u32, mut call: impl FnMut() -> std::io::Result<()>) -> std::io:
     Ok(start.elapsed().as_nanos() as f64 / f64::from(count))
 }
 
-/// What the rules of a file say, for good, in the words of Landlock; connections to the loopback as well.
-fn restrict(rules: &Path) -> Fallible<()> {
+/// What the rules of a file say, for good, in the words of Landlock, and one port to connect to.
+fn restrict(rules: &Path, port: u16) -> Fallible<()> {
     let abi = ABI::V4;
     let mut ruleset =
         Ruleset::default().handle_access(AccessFs::from_all(abi))?.handle_access(AccessNet::ConnectTcp)?.create()?;
@@ -152,10 +177,7 @@ fn restrict(rules: &Path) -> Fallible<()> {
         }
         ruleset = ruleset.add_rule(PathBeneath::new(PathFd::new(path)?, access))?;
     }
-    // Landlock has no ranges of ports: the ephemeral ones, one by one, would be 28,000 rules. A few stand for them.
-    for port in [80, 443, 8080] {
-        ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
-    }
+    ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
     ruleset.restrict_self()?;
     Ok(())
 }

@@ -48,15 +48,11 @@ pub trait Enforcer: Send + Sync {
     /// How the kernel programs see these open files, in order.
     fn identify(&self, files: &[BorrowedFd<'_>]) -> Result<Vec<abi::Object>, EnforceError>;
 
-    /// Puts an agent and its rules into the tables; all of it or nothing. Returns how many entries that made.
-    fn register(
-        &self,
-        slot: u32,
-        agent: AgentNumber,
-        cgroup_id: u64,
-        limits: CpuLimits,
-        rules: &Compiled,
-    ) -> Result<u32, EnforceError>;
+    /// Puts an agent into the tables, without rules: from now on what runs in its cgroup is counted.
+    fn admit(&self, slot: u32, agent: AgentNumber, cgroup_id: u64, limits: CpuLimits) -> Result<(), EnforceError>;
+
+    /// Puts an agent's rules into the tables; all of them or none. Returns how many entries that made.
+    fn load(&self, slot: u32, agent: AgentNumber, rules: &Compiled) -> Result<u32, EnforceError>;
 
     /// Marks a process as the agent; its children will be marked by the kernel.
     fn mark(&self, pidfd: BorrowedFd<'_>, slot: u32, agent: AgentNumber) -> Result<(), EnforceError>;

@@ -250,38 +250,37 @@ impl Enforcer for Programs {
         Ok(found.into_iter().map(|found| found.object).collect())
     }
 
-    fn register(
-        &self,
-        slot: u32,
-        agent: AgentNumber,
-        cgroup_id: u64,
-        limits: CpuLimits,
-        rules: &Compiled,
-    ) -> Result<u32, EnforceError> {
-        let maps = self.kernel.maps();
-        let (limit, warn, kill) = limits.thresholds();
+    fn admit(&self, slot: u32, agent: AgentNumber, cgroup_id: u64, limits: CpuLimits) -> Result<(), EnforceError> {
+        let Limits { limit_ns, warn_ns, kill_ns } = kernel_limits(limits);
         let account = abi::Agent {
             number: agent.0,
-            flags: rules.flags,
             generation: HostClock.stamp().mono_ns,
             cgroup_id,
-            cpu_limit_ns: limit,
-            cpu_warn_ns: warn,
-            cpu_kill_ns: kill,
-            name_lengths: rules.name_lengths,
+            cpu_limit_ns: limit_ns,
+            cpu_warn_ns: warn_ns,
+            cpu_kill_ns: kill_ns,
             ..abi::Agent::default()
         };
+        let maps = self.kernel.maps();
+        maps.put_agent(slot, &account);
+        maps.put_cgroup(cgroup_id, slot).map_err(|error| {
+            maps.free_agent(slot);
+            refused("admit the agent")(error)
+        })
+    }
+
+    fn load(&self, slot: u32, agent: AgentNumber, rules: &Compiled) -> Result<u32, EnforceError> {
+        let maps = self.kernel.maps();
         let put = || {
             maps.put_rules(&rules.rules.iter().map(|(key, rule)| (*key, *rule)).collect::<Vec<_>>())?;
             maps.put_names(&rules.names.iter().map(|(key, rule)| (*key, *rule)).collect::<Vec<_>>())?;
-            maps.put_nets(&rules.nets)?;
-            maps.put_agent(slot, &account);
-            maps.put_cgroup(cgroup_id, slot)
+            maps.put_nets(&rules.nets)
         };
         put().map_err(|error| {
-            let _ = self.release(slot, agent, cgroup_id);
+            let _ = maps.remove_rules_of(agent.0);
             refused("load the agent's rules")(error)
         })?;
+        maps.set_rule_state(slot, rules.flags, rules.name_lengths, HostClock.stamp().mono_ns);
         Ok((rules.rules.len() + rules.names.len() + rules.nets.len()) as u32)
     }
 
@@ -322,7 +321,11 @@ impl Enforcer for Bare {
         Ok(vec![abi::Object::default(); files.len()])
     }
 
-    fn register(&self, _: u32, _: AgentNumber, _: u64, _: CpuLimits, _: &Compiled) -> Result<u32, EnforceError> {
+    fn admit(&self, _: u32, _: AgentNumber, _: u64, _: CpuLimits) -> Result<(), EnforceError> {
+        Ok(())
+    }
+
+    fn load(&self, _: u32, _: AgentNumber, _: &Compiled) -> Result<u32, EnforceError> {
         Ok(0)
     }
 

@@ -29,9 +29,8 @@ __noinline int keeps(struct question *q, int by_name)
 	d = (void *)q->dentry;
 	if (q->inode) {
 		struct object o = object_of((void *)q->inode, GET(d, d_sb), direct);
-		struct agentd_rule_key key = { .agent = q->agent, .dev = o.dev, .ino = o.ino };
 
-		rule = bpf_map_lookup_elem(&rules, &key);
+		rule = rule_on(q->agent, o.dev, o.ino);
 		if (says_keep(rule)) {
 			report_file(q, AGENTD_WHY_RULE, AGENTD_DELETE, rule->deny_id);
 			return 1;

@@ -7,53 +7,12 @@
  *   path_link      create at the new name; no right may be gained by the new place
  *   path_rename    delete at the old name, create at the new, delete at what is replaced; no right may be gained.
  *                  Exchange: all of that in both directions. Nothing moves that a denial relies on (keep.h);
- *                  the same for path_rmdir and path_symlink
- *   all that take a name away or put one   not where a rule relies on it (AGENTD_R_KEEP)
+ *                  the same for path_unlink, path_rmdir and path_symlink
  *   vfs_rename     entry and exit of every rename of a directory on the host: the decision cache pauses between them
  *
  * "No right may be gained": the rights that the object would have at its new place, its own rule and the rules about its
  * new name included, must be among those it has at the old. Else a file without exec could be moved to where there is.
  */
-
-/* What must keep its place (AGENTD_R_KEEP). */
-#define KEEP_OBJECT 1
-#define KEEP_NAME 2
-
-/* Must the question's object, or anything of its name, keep its place? Then that has been reported. Global, for stack. */
-__noinline int kept_in_place(struct question *q, int what)
-{
-	const bool direct = false;
-	struct agentd_name_key name = { .dev = AGENTD_ANYWHERE };
-	struct agentd_rule *rule = NULL;
-	struct inode *inode;
-	struct dentry *d;
-	__u32 length;
-
-	if (!q)
-		return 1;
-	d = (void *)q->dentry;
-	inode = (void *)q->inode;
-	if (what & KEEP_OBJECT && inode) {
-		struct object o = object_of(inode, GET(d, d_sb), direct);
-
-		rule = rule_on(q->agent, o.dev, o.ino);
-		if (rule && rule->flags & AGENTD_R_KEEP) {
-			report_file(q, AGENTD_WHY_RULE, AGENTD_DELETE, rule->deny_id);
-			return 1;
-		}
-	}
-	length = GET(d, d_name.len);
-	if (what & KEEP_NAME && ruled_length(q->lengths, length)) {
-		name.agent = q->agent;
-		name.name = name_hash_at((__u64)GET(d, d_name.name), length);
-		rule = bpf_map_lookup_elem(&names, &name);
-		if (rule && rule->flags & AGENTD_R_KEEP) {
-			report_file(q, AGENTD_WHY_NAME, AGENTD_CREATE, rule->deny_id);
-			return 1;
-		}
-	}
-	return 0;
-}
 
 /* A question about the name `dentry`, which stands in (or shall come to stand in) a directory seen through `mnt`. */
 static __always_inline void put_place(struct question *q, struct dentry *dentry, const struct path *dir)
@@ -63,7 +22,7 @@ static __always_inline void put_place(struct question *q, struct dentry *dentry,
 	q->mount = mount_of(dir->mnt);
 }
 
-static __always_inline int decide_name(const struct path *dir, struct dentry *dentry, __u32 hook, __u32 want, int keep)
+static __always_inline int decide_name(const struct path *dir, struct dentry *dentry, __u32 hook, __u32 want)
 {
 	struct question q = {};
 	struct asker who;
@@ -74,8 +33,6 @@ static __always_inline int decide_name(const struct path *dir, struct dentry *de
 		return -EPERM;
 	put_question(&q, &who, hook, want);
 	put_place(&q, dentry, dir);
-	if (keep && kept_in_place(&q, keep))
-		return -EACCES;
 	return decide(&q);
 }
 
@@ -100,31 +57,31 @@ static __always_inline int decide_kept_name(const struct path *dir, struct dentr
 SEC("lsm/path_mknod")
 int BPF_PROG(mknod_check, const struct path *dir, struct dentry *dentry, umode_t mode, unsigned int dev, int ret)
 {
-	return ret ?: decide_name(dir, dentry, AGENTD_H_MKNOD, AGENTD_CREATE, 0);
+	return ret ?: decide_name(dir, dentry, AGENTD_H_MKNOD, AGENTD_CREATE);
 }
 
 SEC("lsm/path_mkdir")
 int BPF_PROG(mkdir_check, const struct path *dir, struct dentry *dentry, umode_t mode, int ret)
 {
-	return ret ?: decide_name(dir, dentry, AGENTD_H_MKDIR, AGENTD_CREATE, 0);
+	return ret ?: decide_name(dir, dentry, AGENTD_H_MKDIR, AGENTD_CREATE);
 }
 
 SEC("lsm/path_symlink")
 int BPF_PROG(symlink_check, const struct path *dir, struct dentry *dentry, const char *target, int ret)
 {
-	return ret ?: decide_name(dir, dentry, AGENTD_H_SYMLINK, AGENTD_CREATE, KEEP_NAME);
+	return ret ?: decide_kept_name(dir, dentry, AGENTD_H_SYMLINK, AGENTD_CREATE, 1);
 }
 
 SEC("lsm/path_unlink")
 int BPF_PROG(unlink_check, const struct path *dir, struct dentry *dentry, int ret)
 {
-	return ret ?: decide_name(dir, dentry, AGENTD_H_UNLINK, AGENTD_DELETE, KEEP_OBJECT);
+	return ret ?: decide_kept_name(dir, dentry, AGENTD_H_UNLINK, AGENTD_DELETE, 0);
 }
 
 SEC("lsm/path_rmdir")
 int BPF_PROG(rmdir_check, const struct path *dir, struct dentry *dentry, int ret)
 {
-	return ret ?: decide_name(dir, dentry, AGENTD_H_RMDIR, AGENTD_DELETE, KEEP_OBJECT);
+	return ret ?: decide_kept_name(dir, dentry, AGENTD_H_RMDIR, AGENTD_DELETE, 0);
 }
 
 /* Would `object`, now at `from`, gain rights at `to`? Both names are seen through the same mount. Reported. */
@@ -181,14 +138,14 @@ int BPF_PROG(rename_check, const struct path *old_dir, struct dentry *old, const
 		return -EPERM;
 	put_question(&q, &who, AGENTD_H_RENAME, AGENTD_DELETE | both);
 	put_place(&q, old, old_dir);
-	if (kept_in_place(&q, KEEP_OBJECT | KEEP_NAME) || decide(&q))
+	if (decide(&q) || keeps(&q, 1))
 		return -EACCES;
 
 	q.want = AGENTD_CREATE | both;
 	put_place(&q, new, new_dir);
 	if (q.inode)
 		q.want |= AGENTD_DELETE;
-	if (kept_in_place(&q, KEEP_OBJECT | KEEP_NAME) || decide(&q))
+	if (decide(&q) || keeps(&q, 1))
 		return -EACCES;
 
 	if (gains(&q, old, new, AGENTD_H_RENAME))

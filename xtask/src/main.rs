@@ -23,7 +23,9 @@ mod apt;
 mod toolchain;
 mod vm;
 
+mod bench;
 mod demo;
+mod work;
 
 mod cmd;
 

@@ -58,7 +58,8 @@ impl Audit {
             (Some(Lines::All), _) | (None, Some(_)) => None,
             (None, None) => Some(DEFAULT),
         };
-        let mut after = self.after;
+        // Without a number to begin after, the daemon gives the newest few; all begin after none.
+        let mut after = if last.is_none() { self.after.or(Some(0)) } else { self.after };
         if last == Some(0) {
             let daemon: DaemonView = client.call(&Method::DaemonInfo {})?;
             after = Some(daemon.journal_seq.max(after.unwrap_or(0)));

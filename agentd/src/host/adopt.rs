@@ -25,7 +25,7 @@ pub fn adopt(host: &Arc<Host>, world: &World, boot_id: &str) -> usize {
     let state = world.state();
     for orphan in host.cgroups.present() {
         if !state.agent(orphan).is_some_and(|agent| agent.is_live()) {
-            watcher::release(host.clone(), orphan, None);
+            watcher::release(host.clone(), world.clone(), orphan, None);
         }
     }
     host.spares.refill();

@@ -103,13 +103,13 @@ struct Made<'a> {
     host: &'a Host,
     agent: AgentNumber,
     slot: Option<u32>,
-    registered: Option<u64>,
+    admitted: Option<u64>,
     cgroup: Option<Cgroup>,
 }
 
 impl Made<'_> {
     fn keep(mut self) {
-        (self.slot, self.registered, self.cgroup) = (None, None, None);
+        (self.slot, self.admitted, self.cgroup) = (None, None, None);
     }
 }
 
@@ -119,7 +119,7 @@ impl Drop for Made<'_> {
             let _ = cgroup.kill();
             watcher::remove_when_empty(cgroup);
         }
-        if let (Some(slot), Some(cgroup_id)) = (self.slot, self.registered) {
+        if let (Some(slot), Some(cgroup_id)) = (self.slot, self.admitted) {
             let _ = self.host.enforcer.release(slot, self.agent, cgroup_id);
         }
         if let Some(slot) = self.slot {
@@ -130,7 +130,7 @@ impl Drop for Made<'_> {
 
 fn launch(host: &Arc<Host>, world: &World, agent: &Arc<Agent>, attach: bool) -> Result<Launched, Failure> {
     let number = agent.number;
-    let mut made = Made { host, agent: number, slot: None, registered: None, cgroup: None };
+    let mut made = Made { host, agent: number, slot: None, admitted: None, cgroup: None };
 
     let slot = host.slots.take().ok_or(Failure::NoSlot)?;
     made.slot = Some(slot);
@@ -138,10 +138,13 @@ fn launch(host: &Arc<Host>, world: &World, agent: &Arc<Agent>, attach: bool) -> 
     cgroup.create(&agent.spec.budget)?;
     made.cgroup = Some(cgroup.clone());
     let cgroup_id = cgroup.id()?;
+    // Before anything is in the cgroup, so that the kernel's sum and the cgroup's own are the same.
+    host.enforcer.admit(slot, number, cgroup_id, CpuLimits { limit: agent.spec.budget.cpu })?;
+    made.admitted = Some(cgroup_id);
 
     let request = request(host, agent, &cgroup, attach)?;
     let mut gate = host.spares.take()?.launch(&request)?;
-    let kernel_rules = load_rules(host, agent, slot, cgroup_id, &gate, &mut made)?;
+    let kernel_rules = load_rules(host, agent, slot, &gate)?;
     host.enforcer.mark(gate.init_pidfd(), slot, number)?;
     let stream = attach.then(|| gate.attach(Pace::AgentWaits)).transpose().map_err(Failure::Attach)?;
 
@@ -198,23 +201,13 @@ fn own_home(state_dir: &Path, agent: &Agent) -> io::Result<()> {
 }
 
 /// Compiles the rules to what they name in the agent's own view, and puts them into the kernel's tables.
-fn load_rules(
-    host: &Host,
-    agent: &Agent,
-    slot: u32,
-    cgroup_id: u64,
-    gate: &AtGate,
-    made: &mut Made<'_>,
-) -> Result<u32, Failure> {
+fn load_rules(host: &Host, agent: &Agent, slot: u32, gate: &AtGate) -> Result<u32, Failure> {
     let anchors = gate.anchors();
     let files: Vec<_> = anchors.iter().map(|anchor| anchor.file.as_fd()).collect();
     let objects = host.enforcer.identify(&files)?;
     let resolved: Vec<Resolved> = anchors.iter().zip(objects).map(resolve).collect();
     let compiled = compile(agent.number, &agent.spec.paths, &resolved, &agent.spec.nets)?;
-    let limits = CpuLimits { limit: agent.spec.budget.cpu };
-    let entries = host.enforcer.register(slot, agent.number, cgroup_id, limits, &compiled)?;
-    made.registered = Some(cgroup_id);
-    Ok(entries)
+    Ok(host.enforcer.load(slot, agent.number, &compiled)?)
 }
 
 fn resolve((anchor, object): (&Anchor, Object)) -> Resolved {

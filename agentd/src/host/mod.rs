@@ -94,6 +94,12 @@ impl Host {
         Spend { cpu_ns: counted.unwrap_or_else(from_cgroup) }
     }
 
+    /// Refusals of a live agent by the kernel programs' account, reported or not; 0 for one that has ended.
+    pub fn denials(&self, agent: &Agent) -> u64 {
+        let started = agent.started.as_ref().filter(|_| agent.is_live());
+        started.and_then(|started| self.enforcer.account(started.slot, agent.number)).map_or(0, |account| account.denials)
+    }
+
     fn with_shim<T>(&self, agent: AgentNumber, action: impl FnOnce(&Shim) -> io::Result<T>) -> Result<T, AttachError> {
         // A panic elsewhere does not make the table wrong: every change to it is one call.
         let shims = self.shims.lock().unwrap_or_else(PoisonError::into_inner);

@@ -54,7 +54,7 @@ impl Performer for HostPerformer {
             Effect::Kill { agent } => report(agent, "kill", self.host.cgroups.of(agent).kill()),
             Effect::Release { agent } => {
                 let started = state.agent(agent).and_then(|agent| agent.started.clone());
-                super::watcher::release(self.host.clone(), agent, started);
+                super::watcher::release(self.host.clone(), self.world.clone(), agent, started);
             }
         }
     }

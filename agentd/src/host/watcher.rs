@@ -67,7 +67,7 @@ fn spent(host: &Host, agent: AgentNumber, told: Option<u64>) -> CpuTime {
 /// Takes an ended agent out of the kernel's tables and removes its cgroup, as soon as nothing runs in it.
 ///
 /// The tables come last: while a process of the agent is still dying, its rules must stand.
-pub(super) fn release(host: Arc<Host>, agent: AgentNumber, started: Option<Started>) {
+pub(super) fn release(host: Arc<Host>, world: World, agent: AgentNumber, started: Option<Started>) {
     let cgroup = host.cgroups.of(agent);
     let body = move || {
         let _ = cgroup.kill();
@@ -76,6 +76,10 @@ pub(super) fn release(host: Arc<Host>, agent: AgentNumber, started: Option<Start
             return;
         }
         if let Some(started) = started {
+            let unreported = host.enforcer.account(started.slot, agent).map_or(0, |account| account.suppressed);
+            if unreported > 0 {
+                world.saw_durably(Observation::Suppressed { agent, count: unreported });
+            }
             if let Err(error) = host.enforcer.release(started.slot, agent, started.cgroup_id) {
                 tracing::error!(%agent, error = crate::errors::one_line(&error), "the kernel keeps an ended agent");
                 return;

@@ -76,7 +76,7 @@ pub(super) fn agent_view(agent: &Agent, service: &Service, detail: bool) -> Agen
         cgroup_id: agent.started.as_ref().map(|started| started.cgroup_id),
         cpu_spent_ns: spent(agent, service).cpu_ns,
         cpu_limit_ns: agent.cpu_limit.map(|limit| limit.0),
-        denials: agent.denials,
+        denials: agent.denials.max(service.host.denials(agent)),
         last_denial: agent.last_denial.map(|seq| seq.0),
         tiers: state.tiers().map(tier_views).unwrap_or_default(),
         gaps: agent.started.as_ref().map(|started| started.gaps.clone()).unwrap_or_default(),

@@ -44,6 +44,13 @@ pub enum Observation {
         /// Reports dropped since the last one that came.
         suppressed: u64,
     },
+    /// The agent has ended, and these refusals were never reported.
+    Suppressed {
+        /// Which agent.
+        agent: AgentNumber,
+        /// How many.
+        count: u64,
+    },
     /// A warning threshold was passed.
     CpuWarning {
         /// Which agent.
@@ -125,7 +132,13 @@ pub fn observe(state: &State, observation: Observation) -> Vec<Event> {
             }
             _ => vec![],
         },
-        Observation::CpuKilled { agent, spent } if live(&agent) => vec![Event::BudgetKilled { agent, spent }],
+        // The report of the kill can come after the report of the end that it made.
+        Observation::CpuKilled { agent, spent } if state.agent(agent).is_some() => {
+            vec![Event::BudgetKilled { agent, spent }]
+        }
+        Observation::Suppressed { agent, count } if count > 0 && state.agent(agent).is_some() => {
+            vec![Event::DenialsSuppressed { agent, count }]
+        }
         Observation::ProgramRun { agent, pid, path } if state.agent(agent).is_some() => {
             vec![Event::ProgramRun { agent, pid, path }]
         }

@@ -66,7 +66,7 @@ const CASES: &[(&str, i32, &str)] = &[
     ("--net example.org:80", 2, "is not an address"),
     ("--net 10.0.0.1:99999", 2, "is not a port"),
     ("--user nobody-such", 2, "there is no user nobody-such"),
-    ("--user root", 2, "root"),
+    ("--user root", 3, "never runs as root"),
     ("--profile nope", 2, "there is no profile \"nope\""),
     ("--profile /srv/none.toml", 2, "/srv/none.toml"),
     ("--profile /srv/x/typo.toml", 2, "line 6, column 1: unknown key \"alow\""),

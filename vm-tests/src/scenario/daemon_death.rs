@@ -34,12 +34,13 @@ fn refusals_hold(test: &mut Test) -> Result<()> {
     let tree = Tree::new("death", FileSystem::Overlay)?;
     tree.file("ok/a", "content\n")?;
     tree.file("no/a", "content\n")?;
+    tree.program("no/true", "/usr/bin/true")?;
     let options = Options::base().allow("all", tree.path("ok")).net("127.0.0.1:7777");
     let mut bench = Bench::new("death", tree, &options)?;
     let all = |test: &mut Test, bench: &mut Bench, when: &str| -> Result<()> {
         for (attempt, expect) in [
             ("read @no/a", Expect::Refused("EACCES")),
-            ("exec @no/a", Expect::Refused("EACCES")),
+            ("exec @no/true", Expect::Refused("EACCES")),
             ("unlink @no/a", Expect::Refused("EACCES")),
             ("connect tcp 127.0.0.1:7778", Expect::Refused("EPERM")),
             ("unshare user", Expect::Refused("EPERM")),

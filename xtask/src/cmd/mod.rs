@@ -1,5 +1,6 @@
 //! The commands, one a file.
 
+mod bench;
 mod build;
 mod ci;
 mod demo;
@@ -8,6 +9,7 @@ mod setup;
 mod test;
 mod tidy;
 mod vm;
+mod work;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -28,8 +30,10 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
   install   stage what was built into a folder, as a package would
   test      every test, natively and in machines with three kernels
   ci        the same with everything on, and a summary of what was covered
+  bench     measure what is promised, beside its peers
   tidy      formatting, lints, file heads, links
   vm        run a command or a shell in a fresh virtual machine
+  work      do real work inside the profile coding: git, make, cargo, npm, pytest, Claude Code, Codex
 
 `cargo xtask COMMAND --help` tells more, with examples.
 `--fresh` with any command ignores every cache.
@@ -47,9 +51,11 @@ pub(crate) fn dispatch() -> Result<ExitCode> {
             "install" => install::run(words),
             "test" => test::run(words),
             "ci" => ci::run(words),
+            "bench" => bench::run(words),
             "demo" => demo::run(words),
             "tidy" => tidy::run(words),
             "vm" => vm::run(words),
+            "work" => work::run(words),
             "help" => help(HELP),
             other => Err(misuse(format!("no command is called {other}; see `cargo xtask --help`"))),
         },
