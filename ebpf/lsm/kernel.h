@@ -307,7 +307,13 @@ struct sock_cgroup_data {
 	struct cgroup *cgroup;
 };
 
+struct sock_common {
+	unsigned short skc_family;
+	__u16 skc_num;		/* local port, host byte order; 0: none yet */
+};
+
 struct sock {
+	struct sock_common __sk_common;
 	__u16 sk_protocol;
 	struct sock_cgroup_data sk_cgrp_data;
 };
@@ -325,11 +331,6 @@ struct unix_sock {
 	struct sock sk;
 	struct unix_address *addr;
 	struct path path;
-};
-
-struct msghdr {
-	void *msg_name;
-	unsigned int msg_flags;
 };
 
 #pragma clang attribute pop

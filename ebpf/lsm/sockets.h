@@ -3,10 +3,10 @@
  * May it talk this way?
  *
  *   socket_create        only what can be checked: UNIX, TCP and UDP over IPv4 and IPv6, routing netlink
- *   socket_sendmsg       TCP fast open with an address is refused: no cgroup program sees it (ebpf/net)
+ *   socket_listen        only with an address that bind() was asked for
  *   unix_stream_connect, unix_may_send    a socket with a path: write on the path; an abstract one: of the same agent
  *
- * Addresses are decided in ebpf/net.
+ * Addresses are decided in ebpf/net; TCP fast open comes to its connect programs.
  */
 
 SEC("lsm/socket_create")
@@ -32,19 +32,25 @@ int BPF_PROG(socket_check, int family, int type, int protocol, int kern, int ret
 	return -EPERM;
 }
 
-SEC("lsm/socket_sendmsg")
-int BPF_PROG(send_check, struct socket *sock, struct msghdr *msg, int size, int ret)
+/*
+ * listen() on a socket without an address takes any port on every address, and no cgroup program is asked. bind() is; so
+ * whoever wants to listen binds first.
+ */
+SEC("lsm/socket_listen")
+int BPF_PROG(listen_check, struct socket *sock, int backlog, int ret)
 {
+	struct sock *sk = sock->sk;
 	struct asker who;
 
 	if (ret)
 		return ret;
-	if (!(msg->msg_flags & MSG_FASTOPEN) || !msg->msg_name || sock->type != SOCK_STREAM)
+	if (!sk || !inside(&who))
 		return 0;
-	if (!inside(&who))
+	if (!who.agent)
+		return -EPERM;
+	if ((sk->__sk_common.skc_family != AF_INET && sk->__sk_common.skc_family != AF_INET6) || sk->__sk_common.skc_num)
 		return 0;
-	if (who.agent)
-		report_guard(who.agent, AGENTD_H_SENDMSG, AGENTD_WHY_GUARD, MSG_FASTOPEN, 0);
+	report_guard(who.agent, AGENTD_H_BIND, AGENTD_WHY_GUARD, 0, 0);
 	return -EPERM;
 }
 

@@ -119,7 +119,7 @@ pub const HOOKS: &[Hook] = &[
     must("rlimit_check", "task_setrlimit", "limits of strangers"),
     must("movememory_check", "task_movememory", "memory of strangers"),
     must("socket_check", "socket_create", "only families and types that can be checked"),
-    must("send_check", "socket_sendmsg", "no TCP fast open with an address"),
+    must("listen_check", "socket_listen", "TCP: only with an address that bind() was asked for"),
     must("unix_connect_check", "unix_stream_connect", "write on a socket's path; abstract ones of the same agent"),
     must("unix_send_check", "unix_may_send", "the same for datagrams"),
     must("mount_guard", "sb_mount", "never"),

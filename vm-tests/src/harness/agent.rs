@@ -159,7 +159,7 @@ impl Drop for Detached {
 }
 
 /// The directory of a process's cgroup.
-pub(crate) fn cgroup_of(pid: i64) -> Result<String> {
+fn cgroup_of(pid: i64) -> Result<String> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).context("the process is gone")?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::")).context("no cgroup v2")?;
     Ok(format!("/sys/fs/cgroup{}", path.trim()))

@@ -9,7 +9,7 @@ mod ctl;
 mod place;
 mod tree;
 
-pub(crate) use self::agent::{Agent, Detached, Options, cgroup_of};
+pub(crate) use self::agent::{Agent, Detached, Options};
 pub(crate) use self::case::{Bench, Case, Expect, case};
 pub(crate) use self::ctl::{
     Output, agentctl, agentctl_as, daemon_pid, finish, json, program, signal_daemon, start_daemon, stop_daemon, tail, view,

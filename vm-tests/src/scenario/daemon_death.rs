@@ -213,7 +213,7 @@ fn with_changed_journal(change: &str, then: impl FnOnce() -> Result<()>) -> Resu
 /// A record that was acknowledged and no longer verifies: refused, and named.
 fn damaged(test: &mut Test) -> Result<()> {
     let cases = [
-        ("a changed record", "c.execute(\"UPDATE record SET bytes = bytes || x'00' WHERE seq = 5\")", "5"),
+        ("a changed record", "c.execute(\"UPDATE record SET bytes = CAST(bytes || x'00' AS BLOB) WHERE seq = 5\")", "5"),
         ("a record that is gone", "c.execute('DELETE FROM record WHERE seq = 6')", "6"),
         ("the last record gone", "c.execute('DELETE FROM record WHERE seq = (SELECT max(seq) FROM record)')", "record"),
         ("two records exchanged", "a, b = [c.execute('SELECT bytes FROM record WHERE seq = ?', (n,)).fetchone()[0] for n in (3, 4)]\nc.execute('UPDATE record SET bytes = ? WHERE seq = 3', (b,))", "3"),

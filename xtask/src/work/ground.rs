@@ -132,6 +132,7 @@ impl Ground {
         let codex = "lib/node_modules/@openai/codex-linux-x64/vendor/x86_64-unknown-linux-musl/bin/codex";
         for (link, to) in [
             (".local/bin/npm", "../lib/node_modules/npm/bin/npm-cli.js"),
+            (".local/bin/npx", "../lib/node_modules/npm/bin/npx-cli.js"),
             (".local/bin/claude", "../share/claude/claude"),
             (".npm-global/bin/codex", &format!("../{codex}")),
             (".cargo/bin/cargo", "rustup"),
@@ -268,6 +269,8 @@ pub(super) struct Ran {
 pub(super) struct Denial {
     /// Hook and right.
     pub(super) what: String,
+    /// Which rule, or what else.
+    pub(super) reason: String,
     /// Path, address or number.
     pub(super) object: String,
     /// Name of the process.
@@ -280,8 +283,11 @@ impl Denial {
         let object = &denial["object"];
         let path = [&object["file"]["path"], &object["address"]["text"], &object["other"]["detail"]];
         let object = path.into_iter().find(|value| !value.is_null()).unwrap_or(object);
+        let reason = denial["reason"]["rule"]["rule"].as_u64();
+        let reason = reason.map_or_else(|| text(&denial["reason"]).replace('_', " "), |rule| format!("rule {rule}"));
         Self {
             what: format!("{} {}", text(&denial["hook"]), text(&denial["right"])).trim().to_owned(),
+            reason,
             object: text(object),
             comm: text(&denial["comm"]),
         }

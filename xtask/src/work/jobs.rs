@@ -111,7 +111,7 @@ fn judge_denials(job: &Job, denials: &[Denial], outcome: &mut Outcome) {
             (expected.comm.is_empty() || denial.comm == expected.comm) && denial.object.contains(expected.object)
         };
         let known = job.expected.iter().find(fits);
-        let text = format!("refused: {} {} ({})", denial.what, denial.object, denial.comm);
+        let text = format!("refused: {} {} ({}; {})", denial.what, denial.object, denial.comm, denial.reason);
         let text = known.map_or_else(|| text.clone(), |expected| format!("{text}: {}", expected.why));
         match lines.iter_mut().find(|(_, line, _)| *line == text) {
             Some((_, _, count)) => *count += 1,
