@@ -76,7 +76,7 @@ pub fn start(places: &Places, cgroups: &Cgroups) -> Result<Loaded, StartError> {
     let options = Options { bpffs: places.bpffs.clone(), agents_cgroup, domains, no_cache: false };
     let kernel = Kernel::load(&options)?;
     tracing::info!(origin = ?kernel.origin(), programs = kernel.links().len(), "kernel programs");
-    let uring_hook = kernel.links().iter().any(|name| name.contains("uring_allowed"));
+    let uring_hook = kernel.links().iter().any(|name| name == "uring_guard");
 
     let net_log = start_network(places, cgroups, &mut tiers)?;
     let (identifier, unidentified) = match Identifier::load() {

@@ -44,6 +44,8 @@ int identify(struct raw_args *ctx)
 	if (!inode)
 		return 1;
 	o = object_of(inode, GET(dentry, d_sb), direct);
+	if (o.dev == DEV_UNKNOWN)
+		return 1;
 	answer = bpf_map_lookup_elem(&identified, &zero);
 	if (!answer)
 		return 1;

@@ -75,6 +75,7 @@ enum bpf_map_type {
 #define SB_NOUSER (1UL << 31)
 #define MNT_NS_INTERNAL ((unsigned long)-22)
 #define BTRFS_SUPER_MAGIC 0x9123683E
+#define OVERLAYFS_SUPER_MAGIC 0x794c7630
 #define ATTR_MODE (1U << 0)
 #define ATTR_UID (1U << 1)
 #define ATTR_GID (1U << 2)

@@ -2,9 +2,14 @@
 /*
  * Which object is this?
  *
- * (device, inode number), as the rules have it. On btrfs every subvolume counts its inodes from 256 on, so there the
- * device is the subvolume's own anonymous one, which is also what stat(2) shows. If the kernel's btrfs is not known to
- * us, its files get a device that no rule can name: everything on it is refused, nothing is confused.
+ * (device, inode number), as the rules have it. Two file systems count in ways of their own:
+ *
+ * On btrfs every subvolume counts its inodes from 256 on, so there the device is the subvolume's own anonymous one, which
+ * is also what stat(2) shows. If the kernel's btrfs is not known to us, its files get a device that no rule can name:
+ * everything on it is refused, nothing is confused (identify.bpf.c gives no object for such a file either).
+ *
+ * An overlay takes the numbers of its layers, which can be equal. There the number is the address of the inode: it is in
+ * memory, and stays where it is, as long as somebody has the file open, and the shim has every file that a rule names.
  */
 #ifndef AGENTD_OBJECT_H
 #define AGENTD_OBJECT_H

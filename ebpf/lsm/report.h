@@ -49,16 +49,12 @@ static __always_inline bool may_report(struct agentd_agent *agent)
 
 /*
  * Takes over the count of what was not said. The daemon shows the sum of `suppressed` over all events and the slot.
- * Subtraction instead of an exchange: a count added meanwhile stays for the next event.
+ * An exchange, so that two processors cannot take the same count.
  */
 static __always_inline void carry(struct agentd_event *event, struct agentd_agent *agent)
 {
-	__u64 count = agent->suppressed;
-
-	if (!count)
-		return;
-	__sync_fetch_and_sub(&agent->suppressed, count);
-	event->suppressed = count;
+	if (agent->suppressed)
+		event->suppressed = __sync_lock_test_and_set(&agent->suppressed, 0);
 }
 
 static __always_inline void report_guard(struct agentd_agent *agent, __u32 hook, __u32 reason, __u64 detail,
@@ -160,7 +156,8 @@ __noinline int report_file(const struct question *q, __u32 reason, __u32 right, 
 		o = object_of(inode, GET(d, d_sb), direct);
 		event->object.dev = o.dev;
 		event->object.reserved = 0;
-		event->object.ino = o.ino;
+		/* For people, who know no addresses (object.h). */
+		event->object.ino = GET(inode, i_ino);
 	}
 	write_path(event, q, false);
 	bpf_ringbuf_submit(event, 0);

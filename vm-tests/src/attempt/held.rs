@@ -116,11 +116,16 @@ fn receive(held: &mut Held, name: &str, file: &str) -> Done {
     held.keep(file, Ok(own(fd)))
 }
 
-/// Sends a descriptor of a file to whoever listens at the socket.
+/// Sends a descriptor of a file, or of what has no name, to whoever listens at the socket.
 fn send(socket: &str, path: &str) -> Done {
     use nix::sys::socket::{ControlMessage, sendmsg};
     let mut stream = UnixStream::connect(socket).map_err(|error| io_errno(&error))?;
-    let file = open_with(path, OFlag::O_RDONLY)?;
+    let file = match path {
+        "pipe" => nix::unistd::pipe()?.0,
+        "socket" => UnixStream::pair().map_err(|error| io_errno(&error))?.0.into(),
+        "memory" => nix::sys::memfd::memfd_create("m", nix::sys::memfd::MFdFlags::empty())?,
+        path => open_with(path, OFlag::O_RDONLY)?,
+    };
     let fds = [file.as_raw_fd()];
     let parts = [std::io::IoSlice::new(b"x")];
     sendmsg::<UnixAddr>(stream.as_raw_fd(), &parts, &[ControlMessage::ScmRights(&fds)], MsgFlags::empty(), None)?;

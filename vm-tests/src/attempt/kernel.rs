@@ -225,7 +225,6 @@ fn key_find() -> Done {
     const KEYCTL_SEARCH: i64 = 10;
     const USER_KEYRING: i64 = -4;
     let (kind, name) = (text("user"), text("vm-tests"));
-    let mut args =
-        [Arg::Int(KEYCTL_SEARCH), Arg::Int(USER_KEYRING), Arg::Text(&kind), Arg::Text(&name), Arg::Int(0)];
+    let mut args = [Arg::Int(KEYCTL_SEARCH), Arg::Int(USER_KEYRING), Arg::Text(&kind), Arg::Text(&name), Arg::Int(0)];
     call(libc::SYS_keyctl, &mut args).and_then(key_read)
 }

@@ -77,11 +77,6 @@ impl Agent {
         Ok(Agent { name: name.to_owned(), place })
     }
 
-    /// Its name.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// The one who tries.
     pub(crate) fn place(&mut self) -> &mut Place {
         &mut self.place

@@ -194,7 +194,11 @@ impl Bench {
     pub(crate) fn expect(&mut self, test: &mut Test, about: &str, attempt: &str, expect: Expect) -> Result<Outcome> {
         let outcome = self.try_inside(attempt)?;
         test.check(expect.holds(&outcome), || {
-            format!("{about}: {attempt:?} came to {} ({:?}) instead of {expect:?}", outcome.outcome, short(&outcome.detail))
+            format!(
+                "{about}: {attempt:?} came to {} ({:?}) instead of {expect:?}",
+                outcome.outcome,
+                short(&outcome.detail)
+            )
         });
         Ok(outcome)
     }
@@ -219,7 +223,9 @@ fn short(text: &str) -> String {
 fn told(case: &Case, place: &str, attempt: &str, outcome: &Outcome, expect: Expect) -> String {
     format!(
         "{}: {place}, {attempt:?} came to {} ({:?}) instead of {expect:?}",
-        case.about, outcome.outcome, short(&outcome.detail)
+        case.about,
+        outcome.outcome,
+        short(&outcome.detail)
     )
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn program(command: &mut Command) -> Result<Output> {
 }
 
 /// Waits for the end of a child whose output is piped.
-pub(crate) fn finish(mut child: Child, name: &str, limit: Duration) -> Result<Output> {
+fn finish(mut child: Child, name: &str, limit: Duration) -> Result<Output> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let out = std::thread::spawn(move || text(stdout));
     let err = std::thread::spawn(move || text(stderr));
@@ -126,7 +126,7 @@ pub(crate) fn start_daemon() -> Result<Child> {
 }
 
 /// The end of a text file.
-pub(crate) fn tail(path: &str) -> String {
+fn tail(path: &str) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(8)..].join(" | ")

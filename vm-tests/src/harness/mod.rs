@@ -12,7 +12,7 @@ mod tree;
 pub(crate) use self::agent::{Agent, Detached, Options};
 pub(crate) use self::case::{Bench, Case, Expect, case};
 pub(crate) use self::ctl::{
-    Output, agentctl, agentctl_as, daemon_pid, finish, json, program, signal_daemon, start_daemon, stop_daemon, tail, view,
+    Output, agentctl, agentctl_as, daemon_pid, json, program, signal_daemon, start_daemon, stop_daemon, view,
 };
 pub(crate) use self::place::{Outcome, Place, own_program};
 pub(crate) use self::tree::{FileSystem, Tree};

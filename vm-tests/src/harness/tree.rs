@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -94,11 +94,6 @@ impl Tree {
             .with_context(|| format!("cannot copy {from} to {path}"))?;
         chown(&path, Some(DEV), Some(DEV))?;
         Ok(path)
-    }
-
-    /// Makes a symbolic link.
-    pub(crate) fn link(&self, target: &str, below: &str) -> Result<()> {
-        symlink(target, self.root.join(below)).with_context(|| format!("cannot link {below}"))
     }
 
     /// What is in it: each path with what would show a change.

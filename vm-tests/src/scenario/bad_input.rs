@@ -17,7 +17,9 @@ pub(super) fn run(test: &mut Test) -> Result<()> {
         let line = format!("spawn --cwd /srv {user}{options} -- true");
         let words: Vec<&str> = line.split(' ').collect();
         let output = agentctl(&words)?;
-        test.check(output.status == *status, || format!("{options}: status {} instead of {status}: {}", output.status, output.stderr.trim()));
+        test.check(output.status == *status, || {
+            format!("{options}: status {} instead of {status}: {}", output.status, output.stderr.trim())
+        });
         test.contains(options, &output.stderr, part);
         test.check(!output.stderr.contains("panicked"), || format!("{options}: {}", output.stderr));
     }
@@ -29,7 +31,9 @@ pub(super) fn run(test: &mut Test) -> Result<()> {
     for (words, status, part) in OTHERS {
         let words: Vec<&str> = words.split(' ').collect();
         let output = agentctl(&words)?;
-        test.check(output.status == *status, || format!("{words:?}: status {} instead of {status}: {}", output.status, output.stderr.trim()));
+        test.check(output.status == *status, || {
+            format!("{words:?}: status {} instead of {status}: {}", output.status, output.stderr.trim())
+        });
         test.contains(&format!("{words:?}"), &format!("{}{}", output.stderr, output.stdout), part);
     }
     // No daemon at that socket: said with the command that starts it.
@@ -37,9 +41,13 @@ pub(super) fn run(test: &mut Test) -> Result<()> {
     test.same("no daemon", output.status, 4);
     test.contains("no daemon", &output.stderr, "hint:");
     // A reader that has seen enough.
-    let output = program(std::process::Command::new("bash").args(["-c", "agentctl audit -n all | head -1 >/dev/null; echo ${PIPESTATUS[0]}"]))?;
+    let output = program(
+        std::process::Command::new("bash")
+            .args(["-c", "agentctl audit -n all | head -1 >/dev/null; echo ${PIPESTATUS[0]}"]),
+    )?;
     test.same("a closed pipe", output.stdout.trim(), "0");
-    let output = agentctl(&["spawn", "--user", "dev", "--cwd", "/srv", "--require", "lsm", "--profile", "base", "--", "true"])?;
+    let output =
+        agentctl(&["spawn", "--user", "dev", "--cwd", "/srv", "--require", "lsm", "--profile", "base", "--", "true"])?;
     test.same("--require lsm where there is one", output.status, 0);
     for file in ["typo.toml", "right.toml", "syntax.toml"] {
         fs::remove_file(format!("/srv/x/{file}"))?;

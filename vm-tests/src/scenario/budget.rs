@@ -64,7 +64,9 @@ fn spent(test: &mut Test, name: &str, words: &[&str]) -> Result<()> {
     test.same(&format!("{name}: use while frozen"), usage_us(&cgroup)?, usage);
     let shown = json(&["budget", "show", name])?.into_iter().next().context("nothing is shown")?;
     let shown_us = shown["cpu_spent_ns"].as_u64().unwrap_or(0) / 1000;
-    test.check(shown_us.abs_diff(usage) <= 1000, || format!("{name}: budget show says {shown_us} us, cpu.stat {usage} us"));
+    test.check(shown_us.abs_diff(usage) <= 1000, || {
+        format!("{name}: budget show says {shown_us} us, cpu.stat {usage} us")
+    });
     test.same(&format!("{name}: exhausted"), shown["exhausted"].as_bool(), Some(true));
     test.same(&format!("{name}: limit"), view["cpu_limit_ns"].as_u64(), Some(300_000_000));
     let events = agent.events()?;
@@ -92,7 +94,9 @@ fn thaws(test: &mut Test) -> Result<()> {
     })?;
     frozen(&cgroup)?;
     let usage = usage_us(&cgroup)?;
-    test.check((600_000..600_000 + GRACE_US).contains(&usage), || format!("after the top-up frozen at {usage} us of 600000"));
+    test.check((600_000..600_000 + GRACE_US).contains(&usage), || {
+        format!("after the top-up frozen at {usage} us of 600000")
+    });
     test.same("the processes are the same", fs::read_to_string(format!("{cgroup}/cgroup.procs"))?, pid);
     agentctl(&["budget", "topup", "thaws", "cpu:1h"])?.ok("topup")?;
     agent.wait_phase("running")?;
@@ -102,7 +106,11 @@ fn thaws(test: &mut Test) -> Result<()> {
     agentctl(&["pause", "thaws"])?.ok("pause")?;
     agentctl(&["budget", "topup", "thaws", "cpu:1h"])?.ok("topup")?;
     frozen(&cgroup)?;
-    test.same("phase after a top-up of a paused agent", agent.view()?["phase"].as_str().map(String::from), Some("paused".into()));
+    test.same(
+        "phase after a top-up of a paused agent",
+        agent.view()?["phase"].as_str().map(String::from),
+        Some("paused".into()),
+    );
     Ok(())
 }
 
@@ -160,7 +168,9 @@ fn killed(test: &mut Test) -> Result<()> {
         let view = agent.wait_phase("exited")?;
         test.same(&format!("{name}: status"), view["status"]["signal"]["signal"].as_u64(), Some(9));
         test.same(&format!("{name}: status of wait"), agentctl(&["wait", name])?.status, 137);
-        test.check(agent.events()?.iter().any(|event| event == "budget_killed"), || format!("{name}: no event budget_killed"));
+        test.check(agent.events()?.iter().any(|event| event == "budget_killed"), || {
+            format!("{name}: no event budget_killed")
+        });
     }
     Ok(())
 }
@@ -178,9 +188,13 @@ fn below(test: &mut Test) -> Result<()> {
     frozen(&cgroup)?;
     let (usage, below) = (usage_us(&cgroup)?, usage_us(&child)?);
     test.check(below > 500_000, || format!("only {below} us were used below"));
-    test.check((2_000_000..2_000_000 + GRACE_US).contains(&usage), || format!("with a cgroup below frozen at {usage} us of 2000000"));
+    test.check((2_000_000..2_000_000 + GRACE_US).contains(&usage), || {
+        format!("with a cgroup below frozen at {usage} us of 2000000")
+    });
     let shown = agent.view()?["cpu_spent_ns"].as_u64().unwrap_or(0) / 1000;
-    test.check(shown.abs_diff(usage) <= 1000, || format!("with a cgroup below {shown} us are shown, cpu.stat has {usage}"));
+    test.check(shown.abs_diff(usage) <= 1000, || {
+        format!("with a cgroup below {shown} us are shown, cpu.stat has {usage}")
+    });
     Ok(())
 }
 

@@ -71,7 +71,9 @@ fn refusals_hold(test: &mut Test) -> Result<()> {
     let events = json(&["audit", "--agent", "death", "-n", "all"])?;
     test.check(events.iter().any(|record| record["event"] == "agent_adopted"), || "it was not adopted".into());
     all(test, &mut bench, "after the restart")?;
-    wait_for("a new refusal", PATIENCE, || Ok((bench.agent.view()?["denials"].as_u64() >= Some(denials + 10)).then_some(())))?;
+    wait_for("a new refusal", PATIENCE, || {
+        Ok((bench.agent.view()?["denials"].as_u64() >= Some(denials + 10)).then_some(()))
+    })?;
     let why = json(&["why", "--agent", "death"])?.into_iter().next().context("no why")?;
     test.contains("why after the restart", &why["what"].to_string(), "namespace");
     agentctl(&["pause", "death"])?.ok("pause after the restart")?;
@@ -88,7 +90,11 @@ fn refusals_hold(test: &mut Test) -> Result<()> {
         bench.expect(test, "between restarts", "read @no/a", Expect::Refused("EACCES"))?;
         drop(start_daemon()?);
     }
-    test.same("phase after five restarts", bench.agent.view()?["phase"].as_str().map(String::from), Some("running".into()));
+    test.same(
+        "phase after five restarts",
+        bench.agent.view()?["phase"].as_str().map(String::from),
+        Some("running".into()),
+    );
     let status = bench.agent.place().finish()?;
     test.same("its status reaches the client that outlived five daemons", status, 0);
     Ok(())
@@ -98,7 +104,11 @@ fn refusals_hold(test: &mut Test) -> Result<()> {
 fn ended_meanwhile(test: &mut Test) -> Result<()> {
     let tree = Tree::new("meanwhile", FileSystem::Overlay)?;
     let options = Options::base().allow("all", tree.path("")).directory(tree.path(""));
-    let agent = Detached::start("meanwhile", &options, &["sh", "-c", "while [ ! -e go ]; do sleep 0.05; done; echo said; exit 7"])?;
+    let agent = Detached::start(
+        "meanwhile",
+        &options,
+        &["sh", "-c", "while [ ! -e go ]; do sleep 0.05; done; echo said; exit 7"],
+    )?;
     agent.wait_phase("running")?;
     let init = agent.view()?["init_pid"].as_i64().context("no init")?;
     stop_daemon(Signal::SIGKILL)?;
@@ -122,7 +132,9 @@ fn spent_meanwhile(test: &mut Test) -> Result<()> {
         let view = agent.view()?;
         Ok(["exhausted", "exited"].iter().any(|phase| view["phase"] == *phase).then_some(view))
     })?;
-    test.check(view["cpu_spent_ns"].as_u64() >= Some(2_000_000_000), || format!("spent after the restart: {}", view["cpu_spent_ns"]));
+    test.check(view["cpu_spent_ns"].as_u64() >= Some(2_000_000_000), || {
+        format!("spent after the restart: {}", view["cpu_spent_ns"])
+    });
     Ok(())
 }
 
@@ -134,7 +146,9 @@ fn shim(test: &mut Test) -> Result<()> {
     kill(Pid::from_raw(shim), Signal::SIGKILL)?;
     wait_for("the end of the agent", PATIENCE, || Ok((!fs::exists(format!("/proc/{init}"))?).then_some(())))?;
     let view = agent.wait_phase("lost")?;
-    test.check(view["reason"].as_str().is_some_and(|reason| !reason.is_empty()), || format!("no reason is given: {view}"));
+    test.check(view["reason"].as_str().is_some_and(|reason| !reason.is_empty()), || {
+        format!("no reason is given: {view}")
+    });
     let waited = agentctl(&["wait", "orphan"])?;
     test.same("wait for a lost agent", waited.status, 1);
 
@@ -213,10 +227,18 @@ fn with_changed_journal(change: &str, then: impl FnOnce() -> Result<()>) -> Resu
 /// A record that was acknowledged and no longer verifies: refused, and named.
 fn damaged(test: &mut Test) -> Result<()> {
     let cases = [
-        ("a changed record", "c.execute(\"UPDATE record SET bytes = CAST(bytes || x'00' AS BLOB) WHERE seq = 5\")", "5"),
+        (
+            "a changed record",
+            "c.execute(\"UPDATE record SET bytes = CAST(bytes || x'00' AS BLOB) WHERE seq = 5\")",
+            "5",
+        ),
         ("a record that is gone", "c.execute('DELETE FROM record WHERE seq = 6')", "6"),
         ("the last record gone", "c.execute('DELETE FROM record WHERE seq = (SELECT max(seq) FROM record)')", "record"),
-        ("two records exchanged", "a, b = [c.execute('SELECT bytes FROM record WHERE seq = ?', (n,)).fetchone()[0] for n in (3, 4)]\nc.execute('UPDATE record SET bytes = ? WHERE seq = 3', (b,))", "3"),
+        (
+            "two records exchanged",
+            "a, b = [c.execute('SELECT bytes FROM record WHERE seq = ?', (n,)).fetchone()[0] for n in (3, 4)]\nc.execute('UPDATE record SET bytes = ? WHERE seq = 3', (b,))",
+            "3",
+        ),
     ];
     for (about, change, named) in cases {
         let mut said = None;
@@ -292,12 +314,16 @@ fn on_a_full_disk(test: &mut Test, state: &Tree) -> Result<()> {
         }
     }
     let output = refused.context("a full disk was never noticed")?;
-    test.check(output.status == 1 || output.status == 125, || format!("spawn on a full disk: status {}", output.status));
+    test.check(output.status == 1 || output.status == 125, || {
+        format!("spawn on a full disk: status {}", output.status)
+    });
     test.contains("spawn on a full disk", &output.stderr, "full");
     test.same("ps on a full disk", agentctl(&["ps"])?.status, 0);
     test.check(json(&["ps"])?.is_empty(), || "something was started that could not be written down".into());
     fs::remove_file(state.path("filler"))?;
     let again = agentctl(&["spawn", "--user", "dev", "--cwd", "/srv", "--profile", "base", "--", "true"])?;
-    test.check(again.status == 0, || format!("spawn when there is room again: {} {}", again.status, again.stderr.trim()));
+    test.check(again.status == 0, || {
+        format!("spawn when there is room again: {} {}", again.status, again.stderr.trim())
+    });
     Ok(())
 }

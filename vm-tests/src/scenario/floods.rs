@@ -40,13 +40,17 @@ fn denials(test: &mut Test) -> Result<()> {
     ui::line(&format!("{refused} refusals in {:.1} s", (now() - begin).as_secs_f64()));
     test.same("opens refused", refused, DENIALS);
     // The count that is still to be told comes with the next report.
-    wait_for("the next second of reports", Duration::from_secs(10), || Ok((now() - begin > Duration::from_secs(2)).then_some(())))?;
+    wait_for("the next second of reports", Duration::from_secs(10), || {
+        Ok((now() - begin > Duration::from_secs(2)).then_some(()))
+    })?;
     let end = now() + Duration::from_millis(1200);
     wait_for("the window to pass", PATIENCE, || Ok((now() >= end).then_some(())))?;
     agent.attempt(&["open", &path])?;
-    wait_for("the last report", PATIENCE, || {
-        Ok((agent.view()?["denials"].as_u64() >= Some(DENIALS + 1)).then_some(()))
-    })
+    wait_for(
+        "the last report",
+        PATIENCE,
+        || Ok((agent.view()?["denials"].as_u64() >= Some(DENIALS + 1)).then_some(())),
+    )
     .with_context(|| format!("inspect shows {:?} refusals", agent.view().map(|view| view["denials"].clone())))?;
     test.same("refusals that inspect shows", agent.view()?["denials"].as_u64(), Some(DENIALS + 1));
     let (mut told, mut suppressed) = (0, 0);
@@ -95,14 +99,27 @@ fn many(test: &mut Test) -> Result<()> {
     }
     let up = (now() - begin).as_secs_f64();
     ui::line(&format!("{} agents in {up:.1} s", agents.len()));
-    test.check(agents.len() == AGENTS, || format!("only {} of {AGENTS} agents were started in {} s", agents.len(), UP.as_secs()));
+    test.check(agents.len() == AGENTS, || {
+        format!("only {} of {AGENTS} agents were started in {} s", agents.len(), UP.as_secs())
+    });
     let listed = json(&["ps"])?;
-    test.same("agents that are listed as running", listed.iter().filter(|agent| agent["phase"] == "running").count(), agents.len());
+    test.same(
+        "agents that are listed as running",
+        listed.iter().filter(|agent| agent["phase"] == "running").count(),
+        agents.len(),
+    );
     let names: Vec<String> = (0..agents.len()).map(|number| format!("many-{number}")).collect();
     let words: Vec<&str> = ["kill"].into_iter().chain(names.iter().map(String::as_str)).collect();
     agentctl(&words)?.ok("kill of all")?;
     wait_for("all of them to end", PATIENCE, || Ok(json(&["ps"])?.is_empty().then_some(())))?;
-    let left = || fs::read_dir("/sys/fs/cgroup/agentd").into_iter().flatten().flatten().filter(|item| item.path().is_dir()).count();
+    let left = || {
+        fs::read_dir("/sys/fs/cgroup/agentd")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|item| item.path().is_dir())
+            .count()
+    };
     let settled = wait_for("their cgroups to go", PATIENCE, || Ok((left() == 0).then_some(())));
     test.check(settled.is_ok(), || format!("{} cgroups stay", left()));
     // They have ended; nothing more is to be killed at the end of this.

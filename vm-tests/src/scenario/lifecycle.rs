@@ -1,13 +1,13 @@
 //! From the first instruction to the exit status: what a person at a shell sees.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use crate::clock::wait_for;
-use crate::harness::{Detached, FileSystem, Options, Test, Tree, agentctl, agentctl_as, finish, json, program};
+use crate::harness::{Detached, FileSystem, Options, Place, Test, Tree, agentctl, agentctl_as, json, program};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -43,7 +43,9 @@ fn statuses(test: &mut Test) -> Result<()> {
         (&["/usr/lib/../../etc/skel/.profile"], 126),
     ] {
         let output = spawn(words)?;
-        test.check(output.status == status, || format!("{words:?}: status {} instead of {status}: {}", output.status, output.stderr.trim()));
+        test.check(output.status == status, || {
+            format!("{words:?}: status {} instead of {status}: {}", output.status, output.stderr.trim())
+        });
     }
     let broken = agentctl(&["spawn", "--user", "dev", "--cwd", "/srv", "--allow", "read:/srv/none", "--", "true"])?;
     test.same("status where it could not be started", broken.status, 125);
@@ -57,7 +59,10 @@ fn streams(test: &mut Test) -> Result<()> {
     test.contains("standard error", &output.stderr, "err\n");
     test.same("status", output.status, 3);
     let mut command = Command::new("sh");
-    command.args(["-c", "seq 100000 | agentctl spawn --user dev --profile base --cwd /srv -- sha1sum; seq 100000 | sha1sum"]);
+    command.args([
+        "-c",
+        "seq 100000 | agentctl spawn --user dev --profile base --cwd /srv -- sha1sum; seq 100000 | sha1sum",
+    ]);
     let sums = program(&mut command)?.ok("a pipe into an agent")?;
     let sums: Vec<&str> = sums.lines().collect();
     test.check(sums.len() == 2 && sums[0] == sums[1], || format!("a long input arrives as it was: {sums:?}"));
@@ -65,7 +70,8 @@ fn streams(test: &mut Test) -> Result<()> {
     test.same("length of a long output", long.stdout.len(), 588_895);
     let mut command = Command::new("agentctl");
     command.args(["spawn", "--user", "dev", "--profile", "base", "--cwd", "/srv", "--", "env"]);
-    let environment = program(command.env("SECRET_TOKEN", "x").env("LD_PRELOAD", "").env("SSH_AUTH_SOCK", "/x"))?.stdout;
+    let environment =
+        program(command.env("SECRET_TOKEN", "x").env("LD_PRELOAD", "").env("SSH_AUTH_SOCK", "/x"))?.stdout;
     for name in ["SECRET_TOKEN", "LD_PRELOAD", "SSH_AUTH_SOCK"] {
         test.check(!environment.contains(name), || format!("{name} went into the agent"));
     }
@@ -74,14 +80,17 @@ fn streams(test: &mut Test) -> Result<()> {
     }
     let processes = spawn(&["sh", "-c", "ls /proc | grep -c '^[0-9]'; echo $$; ls -A /tmp | wc -l"])?.stdout;
     let lines: Vec<&str> = processes.lines().collect();
-    test.check(lines.first().and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| n <= 5), || format!("it sees {processes:?} processes"));
+    test.check(lines.first().and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| n <= 5), || {
+        format!("it sees {processes:?} processes")
+    });
     test.same("files in its /tmp", lines.last().copied(), Some("0"));
     Ok(())
 }
 
 /// On a terminal it gets one of its own, of the same size.
 fn terminal(test: &mut Test) -> Result<()> {
-    let inner = "stty rows 33 cols 77; agentctl spawn --user dev --profile base --cwd /srv -- sh -c 'tty; stty size; exit 3'";
+    let inner =
+        "stty rows 33 cols 77; agentctl spawn --user dev --profile base --cwd /srv -- sh -c 'tty; stty size; exit 3'";
     let mut command = Command::new("script");
     let output = program(command.args(["-qec", inner, "/dev/null"]))?;
     test.contains("its terminal", &output.stdout, "/dev/pts/");
@@ -123,7 +132,11 @@ fn detached(test: &mut Test) -> Result<()> {
         test.check(output.status == 1, || format!("{verb} of an agent that has ended: {}", output.status));
     }
 
-    let sleeper = Detached::start("sleeper", &Options::base(), &["sh", "-c", "trap 'echo caught; exit 9' TERM; while :; do sleep 0.05; done"])?;
+    let sleeper = Detached::start(
+        "sleeper",
+        &Options::base(),
+        &["sh", "-c", "trap 'echo caught; exit 9' TERM; while :; do sleep 0.05; done"],
+    )?;
     sleeper.wait_phase("running")?;
     let plan = agentctl(&["kill", "--dry-run", "sleeper"])?.ok("kill --dry-run")?;
     test.contains("what kill would do", &plan, "would kill everything");
@@ -146,21 +159,23 @@ fn detached(test: &mut Test) -> Result<()> {
 /// Two sit in front of one agent: both see what it prints, and how it ends.
 fn attached(test: &mut Test) -> Result<()> {
     let tree = Tree::new("attached", FileSystem::Overlay)?;
-    let agent = waiting(&tree, "attached", "seq 1000; exit 6")?;
+    let options = Options::base().allow("all", tree.path("")).directory(tree.path(""));
+    let script = "while [ ! -e go ]; do echo tick; sleep 0.05; done; seq 1000; exit 6";
+    let agent = Detached::start("attached", &options, &["sh", "-c", script])?;
     agent.wait_phase("running")?;
-    let attach = || {
-        let mut command = Command::new("agentctl");
-        command.args(["attach", "attached"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
-    };
-    let clients = [attach()?, attach()?];
-    // Each has its connection when the daemon has handed out a stream; the shim tells nobody, so the log does not show it.
-    // What is printed before is not seen: the marker comes last.
-    std::thread::sleep(Duration::from_millis(500));
+    let attach = || Place::start(Command::new("agentctl").args(["attach", "attached"]));
+    let mut clients = [attach()?, attach()?];
+    for client in &mut clients {
+        test.check(client.line(PATIENCE)?.is_some(), || "attach shows nothing of a running agent".into());
+    }
     tree.file("go", "")?;
-    for client in clients {
-        let output = finish(client, "agentctl attach", PATIENCE)?;
-        test.same("status of attach", output.status, 6);
-        test.contains("what attach shows", &output.stdout, "\n1000\n");
+    for client in &mut clients {
+        let mut last = String::new();
+        while let Some(line) = client.line(PATIENCE)? {
+            last = line;
+        }
+        test.same("the last line that attach shows", last.as_str(), "1000\n");
+        test.same("status of attach", client.finish()?, 6);
     }
     Ok(())
 }
@@ -168,23 +183,45 @@ fn attached(test: &mut Test) -> Result<()> {
 /// Names: in use, free again, wrong; numbers; unknown ones; and who may ask.
 fn names(test: &mut Test) -> Result<()> {
     let first = Detached::start("twice", &Options::base(), &["sleep", "1000"])?;
-    let again = agentctl(&["spawn", "--user", "dev", "--cwd", "/srv", "--profile", "base", "--name", "twice", "--detach", "--", "true"])?;
+    let again = agentctl(&[
+        "spawn",
+        "--user",
+        "dev",
+        "--cwd",
+        "/srv",
+        "--profile",
+        "base",
+        "--name",
+        "twice",
+        "--detach",
+        "--",
+        "true",
+    ])?;
     test.same("a name in use, detached", again.status, 1);
     test.contains("a name in use", &again.stderr, "twice is in use");
-    let again = agentctl(&["spawn", "--user", "dev", "--cwd", "/srv", "--profile", "base", "--name", "twice", "--", "true"])?;
+    let again =
+        agentctl(&["spawn", "--user", "dev", "--cwd", "/srv", "--profile", "base", "--name", "twice", "--", "true"])?;
     test.same("a name in use, in the foreground", again.status, 125);
     let number = first.view()?["agent"].as_u64().context("no number")?;
     let by_number = agentctl(&["inspect", &number.to_string()])?.ok("inspect by number")?;
     test.contains("inspect by number", &by_number, "twice");
     drop(first);
     test.same("wait after kill", agentctl(&["wait", "twice"])?.status, 137);
-    let free = agentctl(&["spawn", "--user", "dev", "--cwd", "/srv", "--profile", "base", "--name", "twice", "--", "true"])?;
+    let free =
+        agentctl(&["spawn", "--user", "dev", "--cwd", "/srv", "--profile", "base", "--name", "twice", "--", "true"])?;
     test.same("the name of one that has ended", free.status, 0);
     for name in ["Upper", "-x", "12", "a b"] {
         let output = agentctl(&["spawn", "--name", name, "--", "true"])?;
         test.same(&format!("the name {name:?}"), output.status, 2);
     }
-    for words in [["inspect", "nobody"], ["wait", "nobody"], ["kill", "nobody"], ["logs", "nobody"], ["attach", "nobody"], ["pause", "nobody"]] {
+    for words in [
+        ["inspect", "nobody"],
+        ["wait", "nobody"],
+        ["kill", "nobody"],
+        ["logs", "nobody"],
+        ["attach", "nobody"],
+        ["pause", "nobody"],
+    ] {
         let output = agentctl(&words)?;
         test.same(&format!("{words:?}"), output.status, 1);
         test.contains(&format!("{words:?}"), &output.stderr, "there is no agent nobody");
@@ -193,7 +230,9 @@ fn names(test: &mut Test) -> Result<()> {
     test.same("ps as an operator", agentctl_as(1000, &["ps"])?.status, 0);
     test.same("ps as nobody", agentctl_as(65534, &["ps"])?.status, 3);
     let other = agentctl_as(1000, &["spawn", "--user", "root", "--cwd", "/srv", "--profile", "base", "--", "id"])?;
-    test.check(other.status == 2 || other.status == 3, || format!("an operator as root: status {}, {}", other.status, other.stdout));
+    test.check(other.status == 2 || other.status == 3, || {
+        format!("an operator as root: status {}, {}", other.status, other.stdout)
+    });
     let own = agentctl_as(1000, &["spawn", "--cwd", "/srv", "--profile", "base", "--", "id", "-u"])?;
     test.same("an operator's agent runs as the operator", own.stdout.trim(), "1000");
     let dedicated = agentctl(&["spawn", "--cwd", "/srv", "--profile", "base", "--", "id", "-u"])?;
@@ -204,7 +243,11 @@ fn names(test: &mut Test) -> Result<()> {
 
 /// What is printed as JSON: one object a line, with its version and what people build upon.
 fn views(test: &mut Test) -> Result<()> {
-    let agent = Detached::start("viewed", &Options::base().word("--budget", "cpu:1h"), &["sh", "-c", "cat /home/dev/.profile; sleep 1000"])?;
+    let agent = Detached::start(
+        "viewed",
+        &Options::base().word("--budget", "cpu:1h"),
+        &["sh", "-c", "cat /home/dev/.profile; sleep 1000"],
+    )?;
     agent.wait_phase("running")?;
     wait_for("a refusal", PATIENCE, || Ok((agent.view()?["denials"].as_u64() > Some(0)).then_some(())))?;
     let fields: [(&[&str], &[&str]); 6] = [
@@ -222,7 +265,10 @@ fn views(test: &mut Test) -> Result<()> {
         } else {
             json(words)?
         };
-        let object = objects.iter().find(|object| words[0] != "ps" || object["name"] == "viewed").context("nothing was printed")?;
+        let object = objects
+            .iter()
+            .find(|object| words[0] != "ps" || object["name"] == "viewed")
+            .context("nothing was printed")?;
         for field in fields {
             test.check(object.get(field).is_some(), || format!("{words:?} --json has no {field}: {object}"));
         }
@@ -242,7 +288,13 @@ fn nothing_stays(test: &mut Test) -> Result<()> {
     wait_for("every agent to end", PATIENCE, || Ok(json(&["ps"])?.is_empty().then_some(())))?;
     let left = || -> Vec<String> {
         let directories = |path: &str| {
-            fs::read_dir(path).into_iter().flatten().flatten().filter(|item| item.path().is_dir()).map(|item| item.path().display().to_string()).collect::<Vec<_>>()
+            fs::read_dir(path)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .filter(|item| item.path().is_dir())
+                .map(|item| item.path().display().to_string())
+                .collect::<Vec<_>>()
         };
         [directories("/sys/fs/cgroup/agentd"), directories("/run/agentd/agents")].concat()
     };

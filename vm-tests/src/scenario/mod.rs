@@ -1,12 +1,12 @@
 //! The scenarios, in the order of their worth.
 
-mod files_basic;
-mod network;
-mod budget;
-mod lifecycle;
 mod bad_input;
+mod budget;
 mod daemon_death;
+mod files_basic;
 mod floods;
+mod lifecycle;
+mod network;
 mod real_work;
 mod ways_round_files;
 mod ways_round_kernel;
@@ -46,11 +46,27 @@ const SCENARIOS: &[Scenario] = &[
     },
     Scenario { name: "network", about: "addresses, ports and families of sockets", run: network::run },
     Scenario { name: "budget", about: "warned, frozen, topped up, and killed where nobody freezes", run: budget::run },
-    Scenario { name: "lifecycle", about: "statuses, streams, terminals, detached and attached, names, views", run: lifecycle::run },
-    Scenario { name: "daemon_death", about: "daemon, shim and client are killed; the journal is damaged; the disk is full", run: daemon_death::run },
+    Scenario {
+        name: "lifecycle",
+        about: "statuses, streams, terminals, detached and attached, names, views",
+        run: lifecycle::run,
+    },
+    Scenario {
+        name: "daemon_death",
+        about: "daemon, shim and client are killed; the journal is damaged; the disk is full",
+        run: daemon_death::run,
+    },
     Scenario { name: "floods", about: "a million refusals, a fork bomb, two hundred agents", run: floods::run },
-    Scenario { name: "bad_input", about: "what cannot be is named, with its exit code, and changes nothing", run: bad_input::run },
-    Scenario { name: "real_work", about: "git, compilers and Python under the profile coding, and what they must not touch", run: real_work::run },
+    Scenario {
+        name: "bad_input",
+        about: "what cannot be is named, with its exit code, and changes nothing",
+        run: bad_input::run,
+    },
+    Scenario {
+        name: "real_work",
+        about: "git, compilers and Python under the profile coding, and what they must not touch",
+        run: real_work::run,
+    },
 ];
 
 /// Prints the scenarios.

@@ -64,26 +64,63 @@ fn with_address(test: &mut Test) -> Result<()> {
 const EPERM: Expect = Expect::Refused("EPERM");
 
 const ADDRESSES: &[Case] = &[
-    case("another port").refused("connect tcp 127.0.0.1:7778").with("EPERM").allowed("connect tcp 127.0.0.1:7777").by("connect"),
+    case("another port")
+        .refused("connect tcp 127.0.0.1:7778")
+        .with("EPERM")
+        .allowed("connect tcp 127.0.0.1:7777")
+        .by("connect"),
     case("another address").refused("connect tcp 127.0.0.2:7777").with("EPERM").allowed("connect tcp 127.0.0.2:8000"),
-    case("the end of a range").refused("connect tcp 127.0.0.1:8100").with("EPERM").allowed("connect tcp 127.0.0.1:8099"),
+    case("the end of a range")
+        .refused("connect tcp 127.0.0.1:8100")
+        .with("EPERM")
+        .allowed("connect tcp 127.0.0.1:8099"),
     case("outside a prefix").refused("connect tcp 10.9.8.7:8000").with("EPERM").allowed("connect tcp 127.9.8.7:8000"),
     case("version 6").refused("connect tcp [::1]:7778").with("EPERM").allowed("connect tcp [::1]:7777"),
-    case("version 4 in version 6").refused("connect-mapped 127.0.0.1:7778").with("EPERM").allowed("connect-mapped 127.0.0.1:7777"),
-    case("no address is this host").refused("connect tcp 0.0.0.0:7778").with("EPERM").allowed("connect tcp 0.0.0.0:7777"),
-    case("no address of version 6 is this host").refused("connect tcp [::]:7778").with("EPERM").allowed("connect tcp [::]:7777"),
-    case("without waiting").refused("connect-nonblocking 127.0.0.1:7778").with("EPERM").allowed("connect-nonblocking 127.0.0.1:7777"),
-    case("a datagram").refused("send udp 127.0.0.1:7778").with("EPERM").allowed("send udp 127.0.0.1:7777").by("send_message"),
+    case("version 4 in version 6")
+        .refused("connect-mapped 127.0.0.1:7778")
+        .with("EPERM")
+        .allowed("connect-mapped 127.0.0.1:7777"),
+    case("no address is this host")
+        .refused("connect tcp 0.0.0.0:7778")
+        .with("EPERM")
+        .allowed("connect tcp 0.0.0.0:7777"),
+    case("no address of version 6 is this host")
+        .refused("connect tcp [::]:7778")
+        .with("EPERM")
+        .allowed("connect tcp [::]:7777"),
+    case("without waiting")
+        .refused("connect-nonblocking 127.0.0.1:7778")
+        .with("EPERM")
+        .allowed("connect-nonblocking 127.0.0.1:7777"),
+    case("a datagram")
+        .refused("send udp 127.0.0.1:7778")
+        .with("EPERM")
+        .allowed("send udp 127.0.0.1:7777")
+        .by("send_message"),
     case("a datagram of version 6").refused("send udp [::1]:7778").with("EPERM").allowed("send udp [::1]:7777"),
-    case("a datagram in version 6").refused("send-mapped 127.0.0.1:7778").with("EPERM").allowed("send-mapped 127.0.0.1:7777"),
+    case("a datagram in version 6")
+        .refused("send-mapped 127.0.0.1:7778")
+        .with("EPERM")
+        .allowed("send-mapped 127.0.0.1:7777"),
     case("a datagram by sendmsg").refused("sendmsg 127.0.0.1:7778").with("EPERM").allowed("sendmsg 127.0.0.1:7777"),
     case("a datagram by sendmmsg").refused("sendmmsg 127.0.0.1:7778").with("EPERM").allowed("sendmmsg 127.0.0.1:7777"),
-    case("a connected datagram").refused("connect udp 127.0.0.1:7778").with("EPERM").allowed("connect udp 127.0.0.1:7777"),
-    case("the other protocol").refused("connect udp 127.0.0.1:8000").with("EPERM").allowed("connect tcp 127.0.0.1:8000"),
-    case("the other protocol, to a name server").refused("connect tcp 10.9.8.7:53").with("EPERM").allowed("send udp 10.9.8.7:53"),
-    // Where it is allowed it is an ordinary connection for the hook that decides; the socket's own hook refuses the flag.
+    case("a connected datagram")
+        .refused("connect udp 127.0.0.1:7778")
+        .with("EPERM")
+        .allowed("connect udp 127.0.0.1:7777"),
+    case("the other protocol")
+        .refused("connect udp 127.0.0.1:8000")
+        .with("EPERM")
+        .allowed("connect tcp 127.0.0.1:8000"),
+    case("the other protocol, to a name server")
+        .refused("connect tcp 10.9.8.7:53")
+        .with("EPERM")
+        .allowed("send udp 10.9.8.7:53"),
     case("fast open").refused("send fastopen 127.0.0.1:7778").with("EPERM").allowed("send fastopen 127.0.0.1:7777"),
-    case("fast open by connect").refused("connect-fastopen 127.0.0.1:7778").with("EPERM").allowed("connect-fastopen 127.0.0.1:7777"),
+    case("fast open by connect")
+        .refused("connect-fastopen 127.0.0.1:7778")
+        .with("EPERM")
+        .allowed("connect-fastopen 127.0.0.1:7777"),
 ];
 
 const BINDS: &[Case] = &[
@@ -91,7 +128,10 @@ const BINDS: &[Case] = &[
     case("another address").refused("bind tcp 127.0.0.2:9000").with("EPERM").allowed("bind tcp 127.0.0.1:9000"),
     case("every address").refused("bind tcp 0.0.0.0:9000").with("EPERM").allowed("bind udp 127.0.0.1:9000"),
     case("every address of version 6").refused("bind tcp [::]:9000").with("EPERM"),
-    case("where connecting is allowed").refused("bind tcp 127.0.0.1:8050").with("EPERM").allowed("connect tcp 127.0.0.1:8050"),
+    case("where connecting is allowed")
+        .refused("bind tcp 127.0.0.1:8050")
+        .with("EPERM")
+        .allowed("connect tcp 127.0.0.1:8050"),
     case("any port at any address").refused("bind tcp 0.0.0.0:0").with("EPERM").allowed("bind udp 0.0.0.0:0"),
     // Without bind the kernel chooses a port at every address.
     case("listening without an address").refused("listen-unbound").with("EPERM").allowed("bind tcp 127.0.0.1:9001"),
@@ -141,9 +181,15 @@ fn unix(test: &mut Test, bench: &mut Bench) -> Result<()> {
 }
 
 const UNIX: &[Case] = &[
-    case("a socket where nothing is allowed").refused("unix-stream @no/sock").allowed("unix-stream @ok/sock").by("unix_socket"),
+    case("a socket where nothing is allowed")
+        .refused("unix-stream @no/sock")
+        .allowed("unix-stream @ok/sock")
+        .by("unix_socket"),
     case("datagrams there").refused("unix-datagram @no/dgram").allowed("unix-datagram @ok/dgram"),
     case("an abstract socket outside").refused("unix-stream @@outside").with("EPERM").allowed("unix-listen @@inside"),
     case("abstract datagrams outside").refused("unix-datagram @@outside-datagrams").with("EPERM").allowed("unix-pair"),
-    case("a name where nothing may be created").prepare("gone @no/mine; gone @ok/mine").refused("unix-listen @no/mine").allowed("unix-listen @ok/mine"),
+    case("a name where nothing may be created")
+        .prepare("gone @no/mine; gone @ok/mine")
+        .refused("unix-listen @no/mine")
+        .allowed("unix-listen @ok/mine"),
 ];

@@ -25,12 +25,17 @@ pub(super) fn run(test: &mut Test) -> Result<()> {
 fn all(test: &mut Test) -> Result<()> {
     for (name, script) in JOBS {
         let output = work(name, script)?;
-        test.check(output.status == 0, || format!("{name}: status {}: {}{}", output.status, output.stdout, output.stderr));
+        test.check(output.status == 0, || {
+            format!("{name}: status {}: {}{}", output.status, output.stdout, output.stderr)
+        });
         test.contains(name, &output.stdout, "done");
     }
     for (tool, script) in [
         ("cargo", "cargo new --vcs none c && cd c && cargo test --offline && echo done"),
-        ("npm", "mkdir -p n/dep && cd n && echo '{\"name\":\"dep\",\"version\":\"1.0.0\"}' >dep/package.json && npm init -y && npm install ./dep && echo done"),
+        (
+            "npm",
+            "mkdir -p n/dep && cd n && echo '{\"name\":\"dep\",\"version\":\"1.0.0\"}' >dep/package.json && npm init -y && npm install ./dep && echo done",
+        ),
     ] {
         if Path::new("/usr/bin").join(tool).exists() {
             let output = work(tool, script)?;
@@ -43,7 +48,18 @@ fn all(test: &mut Test) -> Result<()> {
 }
 
 fn as_dev(script: &str) -> Result<Output> {
-    program(Command::new("setpriv").args(["--reuid=1000", "--regid=1000", "--init-groups", "env", "-i", "PATH=/usr/bin:/bin", "HOME=/home/dev", "bash", "-ec", script]))
+    program(Command::new("setpriv").args([
+        "--reuid=1000",
+        "--regid=1000",
+        "--init-groups",
+        "env",
+        "-i",
+        "PATH=/usr/bin:/bin",
+        "HOME=/home/dev",
+        "bash",
+        "-ec",
+        script,
+    ]))
 }
 
 /// The user's home as it is: settings of git, a key, a repository to clone from.
@@ -110,7 +126,13 @@ fn harm(test: &mut Test) -> Result<()> {
     )?;
     test.contains("harm", &output.stdout, "done");
     test.check(!output.stdout.contains("KEY"), || "the key was read".into());
-    for (path, content) in [(".ssh/id_ed25519", "KEY"), (".profile", ""), (".bashrc", ""), (".gitconfig", "dev@localhost"), ("origin.git/HEAD", "main")] {
+    for (path, content) in [
+        (".ssh/id_ed25519", "KEY"),
+        (".profile", ""),
+        (".bashrc", ""),
+        (".gitconfig", "dev@localhost"),
+        ("origin.git/HEAD", "main"),
+    ] {
         let found = fs::read_to_string(format!("{HOME}/{path}")).with_context(|| format!("{path} is gone"))?;
         test.check(found.contains(content) && !found.contains("evil"), || format!("{path} was changed"));
     }

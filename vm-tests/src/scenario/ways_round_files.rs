@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::harness::{Agent, Bench, Case, Expect, FileSystem, Options, Test, Tree, case, program};
+use crate::harness::{Agent, Bench, Case, Expect, FileSystem, Options, Test, Tree, case, kernel, program};
 
 const NO: Expect = Expect::Refused("EACCES");
 
@@ -18,6 +18,11 @@ pub(super) fn run(test: &mut Test) -> Result<()> {
     for on in FileSystem::ALL {
         let mut bench = bench(on)?;
         bench.run(test, CASES)?;
+        if on == FileSystem::Overlay && kernel() == "6.1" {
+            bench.expect(test, "a file without a name on this kernel", "tmpfile @ok", Expect::Refused("EOPNOTSUPP"))?;
+        } else {
+            bench.run(test, NAMELESS)?;
+        }
         bench.run(test, CODE)?;
         if on == FileSystem::Btrfs {
             bench.run(test, ATTRIBUTES)?;
@@ -53,42 +58,125 @@ fn bench(on: FileSystem) -> Result<Bench> {
 
 /// By another name, another descriptor, another call.
 const CASES: &[Case] = &[
-    case("a symbolic link").prepare("gone @ok/l; symlink @no/secret @ok/l; gone @ok/k; symlink @ok/a @ok/k").refused("read @ok/l").allowed("read @ok/k"),
-    case("a link to a directory").prepare("gone @ok/l; symlink @no @ok/l; gone @ok/k; symlink @ok @ok/k").refused("read @ok/l/secret").allowed("read @ok/k/a"),
+    case("a symbolic link")
+        .prepare("gone @ok/l; symlink @no/secret @ok/l; gone @ok/k; symlink @ok/a @ok/k")
+        .refused("read @ok/l")
+        .allowed("read @ok/k"),
+    case("a link to a directory")
+        .prepare("gone @ok/l; symlink @no @ok/l; gone @ok/k; symlink @ok @ok/k")
+        .refused("read @ok/l/secret")
+        .allowed("read @ok/k/a"),
     case("dots").refused("read @ok/../no/secret").allowed("read @no/../ok/a"),
     case("dots from what nobody mentions").refused("read @ok/../nothing/secret").allowed("read @nothing/../ok/a"),
     case("the working directory").refused("chdir-read @no secret").allowed("chdir-read @ok a"),
     case("a directory's descriptor").refused("openat @no secret").allowed("openat @ok a"),
     case("the bit of the kernel's own opens").refused("open-as-exec @no/secret").allowed("open-as-exec @ok/a"),
-    case("a hard link in").prepare("gone @ok/h").refused("link @no/secret @ok/h").allowed("link @ok/a @ok/h").by("link"),
-    case("a hard link in, of what nobody mentions").prepare("gone @ok/h").refused("link @nothing/secret @ok/h").allowed("link @ok/a @ok/h"),
-    case("a hard link in, of what may only be read").prepare("gone @ok/h").refused("link @ro/a @ok/h").allowed("link @data/a @data/h").prepare("gone @ok/h; gone @data/h"),
-    case("a hard link in, by a descriptor").prepare("gone @ok/h").refused("path-link @no/secret @ok/h").allowed("path-link @ok/a @ok/h"),
+    case("a hard link in")
+        .prepare("gone @ok/h")
+        .refused("link @no/secret @ok/h")
+        .allowed("link @ok/a @ok/h")
+        .by("link"),
+    case("a hard link in, of what nobody mentions")
+        .prepare("gone @ok/h")
+        .refused("link @nothing/secret @ok/h")
+        .allowed("link @ok/a @ok/h"),
+    case("a hard link in, of what may only be read")
+        .prepare("gone @ok/h")
+        .refused("link @ro/a @ok/h")
+        .allowed("link @data/a @data/h")
+        .prepare("gone @ok/h; gone @data/h"),
+    case("a hard link in, by a descriptor")
+        .prepare("gone @ok/h")
+        .refused("path-link @no/secret @ok/h")
+        .allowed("path-link @ok/a @ok/h"),
     case("a hard link out").prepare("gone @no/h; gone @ok/h").refused("link @ok/a @no/h").allowed("link @ok/a @ok/h"),
-    case("a hard link of a denied file, made outside").prepare("gone @ok/h; link @ok/denied-file @ok/h").refused("read @ok/h").allowed("read @ok/a"),
-    case("a rename in").prepare("file @no/b; gone @ok/b; file @ok/c; gone @ok/d").refused("rename @no/b @ok/b").allowed("rename @ok/c @ok/d").by("rename"),
-    case("a rename out").prepare("file @ok/b; gone @no/b; gone @data/b").refused("rename @ok/b @no/b").allowed("rename @ok/b @data/b"),
-    case("a rename over something denied").prepare("file @ok/b; file @no/b; file @ok/c").refused("rename @ok/b @no/b").allowed("rename @ok/b @ok/c"),
-    case("an exchange").prepare("file @ok/b; file @no/b; file @ok/c").refused("exchange @ok/b @no/b").allowed("exchange @ok/b @ok/c"),
-    case("an exchange of directories").prepare("directory @ok/e; directory @no/e; directory @ok/f").refused("exchange @ok/e @no/e").allowed("exchange @ok/e @ok/f"),
-    case("a rename to where it may be executed").prepare("gone @ok/p; gone @data/p; copy @ok/true @data/p").refused("rename @data/p @ok/p").allowed("rename @data/p @data/q"),
-    case("a hard link to where it may be executed").prepare("gone @ok/p; gone @data/p; copy @ok/true @data/p").refused("link @data/p @ok/p").allowed("rename @data/p @data/q"),
-    case("an exchange to where it may be executed").prepare("copy @ok/true @data/p; file @ok/b").refused("exchange @ok/b @data/p").allowed("rename @data/p @data/q"),
-    case("a directory to where its files may be executed").prepare("gone @data/dir; gone @ok/dir; gone @data/dir2; directory @data/dir").refused("rename @data/dir @ok/dir").allowed("rename @data/dir @data/dir2"),
+    case("a hard link of a denied file, made outside")
+        .prepare("gone @ok/h; link @ok/denied-file @ok/h")
+        .refused("read @ok/h")
+        .allowed("read @ok/a"),
+    case("a rename in")
+        .prepare("file @no/b; gone @ok/b; file @ok/c; gone @ok/d")
+        .refused("rename @no/b @ok/b")
+        .allowed("rename @ok/c @ok/d")
+        .by("rename"),
+    case("a rename out")
+        .prepare("file @ok/b; gone @no/b; gone @data/b")
+        .refused("rename @ok/b @no/b")
+        .allowed("rename @ok/b @data/b"),
+    case("a rename over something denied")
+        .prepare("file @ok/b; file @no/b; file @ok/c")
+        .refused("rename @ok/b @no/b")
+        .allowed("rename @ok/b @ok/c"),
+    case("an exchange")
+        .prepare("file @ok/b; file @no/b; file @ok/c")
+        .refused("exchange @ok/b @no/b")
+        .allowed("exchange @ok/b @ok/c"),
+    case("an exchange of directories")
+        .prepare("directory @ok/e; directory @no/e; directory @ok/f")
+        .refused("exchange @ok/e @no/e")
+        .allowed("exchange @ok/e @ok/f"),
+    case("a rename to where it may be executed")
+        .prepare("gone @ok/p; gone @data/p; copy @ok/true @data/p")
+        .refused("rename @data/p @ok/p")
+        .allowed("rename @data/p @data/q"),
+    case("a hard link to where it may be executed")
+        .prepare("gone @ok/p; gone @data/p; copy @ok/true @data/p")
+        .refused("link @data/p @ok/p")
+        .allowed("rename @data/p @data/q"),
+    case("an exchange to where it may be executed")
+        .prepare("copy @ok/true @data/p; file @ok/b")
+        .refused("exchange @ok/b @data/p")
+        .allowed("rename @data/p @data/q"),
+    case("a directory to where its files may be executed")
+        .prepare("gone @data/dir; gone @ok/dir; gone @data/dir2; directory @data/dir")
+        .refused("rename @data/dir @ok/dir")
+        .allowed("rename @data/dir @data/dir2"),
     case("a descriptor without access, opened again").refused("reopen @no/secret").allowed("reopen @ok/a"),
-    case("a descriptor for reading, opened for writing").refused("reopen-written @ro/a").allowed("reopen-written @ok/a"),
-    case("a file without a name").refused("tmpfile @no").allowed("tmpfile @ok"),
-    case("a file without a name where nothing may be created").refused("tmpfile @ro").allowed("tmpfile @data"),
-    case("a file without a name that gets one").prepare("gone @no/t; gone @ok/t").refused("tmpfile-link @ok @no/t").allowed("tmpfile-link @ok @ok/t"),
-    case("a file without a name that becomes executable").prepare("gone @ok/t; gone @data/t").refused("tmpfile-link @data @ok/t").allowed("tmpfile-link @data @data/t"),
+    case("a descriptor for reading, opened for writing")
+        .refused("reopen-written @ro/a")
+        .allowed("reopen-written @ok/a"),
     // These need Linux capabilities, so the user outside cannot do them either.
-    case("a handle").refused("handle @no/secret @ok").with("EPERM|EOPNOTSUPP").outside(Expect::Refused("EPERM|EOPNOTSUPP")).allowed("read @ok/a"),
-    case("a copy of a mount").refused("open-tree @no secret").with("EPERM").outside(Expect::Refused("EPERM")).allowed("read @ok/a"),
-    case("a bind mount").refused("bind-mount @no @ok/m").with("EPERM").outside(Expect::Refused("EPERM")).allowed("read @ok/m/a"),
-    case("an overlay").refused("mount-overlay @no @ok @data @ok/m").with("EPERM").outside(Expect::Refused("EPERM")).allowed("read @ok/m/a"),
-    case("the root of its init").refused("read /proc/1/root/etc/passwd").with("EACCES|EPERM").outside(Expect::Skip).allowed("read /proc/self/root/etc/passwd"),
+    case("a handle")
+        .refused("handle @no/secret @ok")
+        .with("EPERM|EOPNOTSUPP")
+        .outside(Expect::Refused("EPERM|EOPNOTSUPP"))
+        .allowed("read @ok/a"),
+    case("a copy of a mount")
+        .refused("open-tree @no secret")
+        .with("EPERM")
+        .outside(Expect::Refused("EPERM"))
+        .allowed("read @ok/a"),
+    case("a bind mount")
+        .refused("bind-mount @no @ok/m")
+        .with("EPERM")
+        .outside(Expect::Refused("EPERM"))
+        .allowed("read @ok/m/a"),
+    case("an overlay")
+        .refused("mount-overlay @no @ok @data @ok/m")
+        .with("EPERM")
+        .outside(Expect::Refused("EPERM"))
+        .allowed("read @ok/m/a"),
+    case("the root of its init")
+        .refused("read /proc/1/root/etc/passwd")
+        .with("EACCES|EPERM")
+        .outside(Expect::Skip)
+        .allowed("read /proc/self/root/etc/passwd"),
     case("its own root").refused("list /proc/self/root/").outside(Expect::Ok).allowed("list /proc/self/root/usr"),
     case("its own working directory").refused("list /proc/self/cwd/../../home/dev").allowed("list /proc/self/fd"),
+];
+
+/// Files without a name; overlayfs has them from 6.3 on.
+const NAMELESS: &[Case] = &[
+    case("a file without a name").refused("tmpfile @no").allowed("tmpfile @ok"),
+    case("a file without a name where nothing may be created").refused("tmpfile @ro").allowed("tmpfile @data"),
+    case("a file without a name that gets one")
+        .prepare("gone @no/t; gone @ok/t")
+        .refused("tmpfile-link @ok @no/t")
+        .allowed("tmpfile-link @ok @ok/t"),
+    case("a file without a name that becomes executable")
+        .prepare("gone @ok/t; gone @data/t")
+        .refused("tmpfile-link @data @ok/t")
+        .allowed("tmpfile-link @data @data/t"),
 ];
 
 /// Code by other doors than exec.
@@ -97,17 +185,41 @@ const CODE: &[Case] = &[
     case("exec by a descriptor").refused("exec-fd @data/true").allowed("exec-fd @ok/true"),
     case("exec by /proc").refused("exec-fd @no/true").allowed("exec-fd @ok/true"),
     case("exec of memory").refused("exec-memory /usr/bin/true").allowed("exec /usr/bin/true"),
-    case("a script without the right").prepare("script @data/s /bin/sh; script @ok/s /bin/sh").refused("exec @data/s").allowed("exec @ok/s"),
-    case("a script whose interpreter has not the right").prepare("script @ok/s @data/true; script @ok/t @ok/true").refused("exec @ok/s").allowed("exec @ok/t"),
-    case("the loader as a program").refused("exec /lib64/ld-linux-x86-64.so.2 @data/true").inside(Expect::Says("exit 127")).outside(Expect::Says("exit 0")).allowed("exec /lib64/ld-linux-x86-64.so.2 @ok/true").twin(Expect::Says("exit 0")).by("mmap_exec"),
-    case("an interpreter of what may not be read").prepare("script @no/s /bin/sh; script @data/s /bin/sh").refused("exec /bin/sh @no/s").inside(Expect::Says("exit 2")).outside(Expect::Says("exit 0"))
+    case("a script without the right")
+        .prepare("script @data/s /bin/sh; script @ok/s /bin/sh")
+        .refused("exec @data/s")
+        .allowed("exec @ok/s"),
+    case("a script whose interpreter has not the right")
+        .prepare("script @ok/s @data/true; script @ok/t @ok/true")
+        .refused("exec @ok/s")
+        .allowed("exec @ok/t"),
+    case("the loader as a program")
+        .refused("exec /lib64/ld-linux-x86-64.so.2 @data/true")
+        .inside(Expect::Says("exit 127"))
+        .outside(Expect::Says("exit 0"))
+        .allowed("exec /lib64/ld-linux-x86-64.so.2 @ok/true")
+        .twin(Expect::Says("exit 0"))
+        .by("mmap_exec"),
+    case("an interpreter of what may not be read")
+        .prepare("script @no/s /bin/sh; script @data/s /bin/sh")
+        .refused("exec /bin/sh @no/s")
+        .inside(Expect::Says("exit 2"))
+        .outside(Expect::Says("exit 0"))
         // What may be read may be interpreted: exec is about what the kernel runs.
-        .allowed("exec /bin/sh @data/s").twin(Expect::Says("exit 0")),
+        .allowed("exec /bin/sh @data/s")
+        .twin(Expect::Says("exit 0")),
     case("a mapping").refused("map-exec @data/true").allowed("map-exec @ok/true").by("mmap_exec"),
-    case("a mapping that becomes code").refused("map-then-exec @data/true").allowed("map-then-exec @ok/true").by("mprotect_exec"),
-    case("a written mapping that becomes code").refused("map-write-then-exec @data/true").allowed("map-write-then-exec @ok/true"),
+    case("a mapping that becomes code")
+        .refused("map-then-exec @data/true")
+        .allowed("map-then-exec @ok/true")
+        .by("mprotect_exec"),
+    case("a written mapping that becomes code")
+        .refused("map-write-then-exec @data/true")
+        .allowed("map-write-then-exec @ok/true"),
     case("a moved mapping that becomes code").refused("remap-exec @data/true").allowed("remap-exec @ok/true"),
-    case("a mapping that is code because everything is").refused("map-implied @data/true").allowed("map-implied @ok/true"),
+    case("a mapping that is code because everything is")
+        .refused("map-implied @data/true")
+        .allowed("map-implied @ok/true"),
     // A compiler in memory works; a file in memory that nobody can name does not.
     case("a mapping of memory with a descriptor").refused("map-memfd").allowed("map-memory"),
 ];
@@ -115,7 +227,10 @@ const CODE: &[Case] = &[
 /// What is known about a file. On btrfs, because tmpfs has no attributes of users before 6.6.
 const ATTRIBUTES: &[Case] = &[
     case("setting an attribute").refused("setxattr @ro/a").allowed("setxattr @ok/a").by("attributes"),
-    case("removing an attribute").prepare("setxattr @ro/a; setxattr @ok/a").refused("removexattr @ro/a").allowed("removexattr @ok/a"),
+    case("removing an attribute")
+        .prepare("setxattr @ro/a; setxattr @ok/a")
+        .refused("removexattr @ro/a")
+        .allowed("removexattr @ok/a"),
     case("flags").refused("set-flags @ro/a").allowed("set-flags @ok/a"),
     case("times").refused("utimes @ro/a").allowed("utimes @ok/a"),
     case("mode").refused("chmod @ro/a").allowed("chmod @ok/a"),
@@ -125,9 +240,12 @@ const ATTRIBUTES: &[Case] = &[
 /// Descriptors from outside, and those that it was born with.
 fn descriptors(test: &mut Test, bench: &mut Bench) -> Result<()> {
     let found = bench.try_inside("descriptors")?.detail;
-    let numbers: Vec<&str> = found.split(' ').filter_map(|word| word.split_once('=')).map(|(number, _)| number).collect();
+    let numbers: Vec<&str> =
+        found.split(' ').filter_map(|word| word.split_once('=')).map(|(number, _)| number).collect();
     // The attempt's own two: the pipe for its answer and the listing.
-    test.check(numbers.len() == 5 && numbers[..3] == ["0", "1", "2"], || format!("it was born with descriptors {found}"));
+    test.check(numbers.len() == 5 && numbers[..3] == ["0", "1", "2"], || {
+        format!("it was born with descriptors {found}")
+    });
 
     bench.try_inside("hold-listen door @ok/door")?;
     for (path, came, read) in [("@no/secret", "ENOMSG", "EBADF"), ("@ok/a", "ok", "ok")] {
@@ -140,6 +258,14 @@ fn descriptors(test: &mut Test, bench: &mut Bench) -> Result<()> {
         test.check(sent.is_ok(), || format!("sending a descriptor came to {}", sent.outcome));
         let outcome = bench.try_inside("read-held received")?;
         test.same(&format!("reading the received descriptor of {path}"), outcome.outcome.as_str(), read);
+        bench.try_inside("hold-drop received")?;
+    }
+    // What has no name belongs to whoever was given it.
+    for kind in ["pipe", "socket", "memory"] {
+        let socket = bench.tree.path("ok/door");
+        bench.outside.ask(&["send-descriptor", &socket, kind])?;
+        bench.expect(test, &format!("receiving a descriptor of a {kind}"), "hold-receive door received", Expect::Ok)?;
+        bench.outside.answer("send-descriptor")?;
         bench.try_inside("hold-drop received")?;
     }
     bench.try_inside("hold-drop door")?;
@@ -204,11 +330,13 @@ fn mounted_before(test: &mut Test) -> Result<()> {
         disk.file(file, "content\n")?;
     }
     disk.directory("work")?;
-    let options = format!("lowerdir={},upperdir={},workdir={}", disk.path("lower"), disk.path("upper"), disk.path("work"));
+    let options =
+        format!("lowerdir={},upperdir={},workdir={}", disk.path("lower"), disk.path("upper"), disk.path("work"));
     mount(Some("o"), tree.path("ok/over").as_str(), Some("overlay"), MsFlags::empty(), Some(options.as_str()))?;
     let mounts = [tree.path("ok/denied"), tree.path("ok/bound"), tree.path("ok/over"), tree.path("away")];
 
-    let options = Options::base().allow("all", tree.path("ok")).deny("all", tree.path("no")).deny("all", disk.path("lower"));
+    let options =
+        Options::base().allow("all", tree.path("ok")).deny("all", tree.path("no")).deny("all", disk.path("lower"));
     let mut bench = Bench::new("mounted", tree, &options)?;
     bench.expect(test, "a denied directory through a bind mount", "read @ok/denied/secret", NO)?;
     bench.expect(test, "a directory that nobody mentions through a bind mount", "read @ok/bound/f", Expect::Ok)?;

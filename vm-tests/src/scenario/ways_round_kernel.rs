@@ -81,13 +81,19 @@ const NAMESPACES: &[Case] = &[
     case("a pid namespace").refused("unshare pid").with("EPERM").outside(EPERM),
     case("a network namespace").refused("unshare net").with("EPERM").outside(EPERM),
     case("its own namespace again").refused("setns /proc/self/ns/mnt mnt").with("EPERM").outside(EPERM),
-    case("its own user namespace again").refused("setns /proc/self/ns/user user").with("EINVAL").outside(Expect::Refused("EINVAL")),
+    case("its own user namespace again")
+        .refused("setns /proc/self/ns/user user")
+        .with("EINVAL")
+        .outside(Expect::Refused("EINVAL")),
 ];
 
 const DOORS: &[Case] = &[
     case("a BPF map").refused("bpf-map").with("EPERM").outside(EPERM),
     case("a BPF program").refused("bpf-program").with("EPERM").outside(EPERM),
-    case("our pins by bpf()").refused("bpf-get /sys/fs/bpf/agentd/rules").with("EPERM").outside(Expect::Refused("EPERM|EACCES")),
+    case("our pins by bpf()")
+        .refused("bpf-get /sys/fs/bpf/agentd/rules")
+        .with("EPERM")
+        .outside(Expect::Refused("EPERM|EACCES")),
     case("our pins as files").refused("list /sys/fs/bpf").with("EACCES|ENOENT").outside(Expect::Skip),
     case("perf events").refused("perf").with("EPERM|EACCES").outside(Expect::Skip),
     case("perf events of a processor").refused("perf-all").with("EPERM|EACCES").outside(Expect::Skip),
@@ -100,14 +106,25 @@ const DOORS: &[Case] = &[
     case("reboot").refused("reboot").with("EPERM").outside(EPERM),
     case("the host's name").refused("set-hostname").with("EPERM").outside(EPERM),
     case("the clock").refused("set-clock").with("EPERM").outside(EPERM),
-    case("settings of the kernel").refused("write-to /proc/sys/kernel/hostname x").with("EACCES").outside(Expect::Refused("EACCES")).allowed("read /proc/sys/kernel/hostname"),
-    case("settings, as the user could").refused("write-to /proc/sys/kernel/ns_last_pid 1").with("EACCES|ENOENT").outside(Expect::Refused("EACCES|EPERM|ENOENT")),
+    case("settings of the kernel")
+        .refused("write-to /proc/sys/kernel/hostname x")
+        .with("EACCES")
+        .outside(Expect::Refused("EACCES"))
+        .allowed("read /proc/sys/kernel/hostname"),
+    case("settings, as the user could")
+        .refused("write-to /proc/sys/kernel/ns_last_pid 1")
+        .with("EACCES|ENOENT")
+        .outside(Expect::Refused("EACCES|EPERM|ENOENT")),
     case("the magic key").refused("write-to /proc/sysrq-trigger h").with("EACCES").outside(Expect::Refused("EACCES")),
     case("the kernel's memory").refused("read /proc/kcore").with("EACCES").outside(Expect::Refused("EACCES|EPERM")),
     case("the kernel's symbols").refused("read /proc/kallsyms").allowed("read /proc/version"),
     case("the kernel's log").refused("read /dev/kmsg").with("EACCES").outside(Expect::Skip),
     case("a disk").refused("read /dev/vda").with("EACCES").outside(Expect::Refused("EACCES")),
-    case("the console").refused("push-input /dev/ttyS0").with("EACCES").outside(Expect::Refused("EACCES")).allowed("read /dev/null"),
+    case("the console")
+        .refused("push-input /dev/ttyS0")
+        .with("EACCES")
+        .outside(Expect::Refused("EACCES"))
+        .allowed("read /dev/null"),
     case("debugging files").refused("list /sys/kernel/tracing").with("EACCES").outside(Expect::Refused("EACCES")),
     case("what is known of devices").refused("list /sys/class").allowed("list /sys/devices/system/cpu"),
 ];
@@ -121,7 +138,9 @@ fn rings(test: &mut Test, bench: &mut Bench) -> Result<()> {
     }
     let told = bench.agent.refusals()?.iter().any(|record| record["denial"]["hook"] == "io_uring");
     let by_hook = kernel() == "7.2";
-    test.check(told == by_hook, || format!("on {} the refusal of io_uring was {}reported", kernel(), if told { "" } else { "not " }));
+    test.check(told == by_hook, || {
+        format!("on {} the refusal of io_uring was {}reported", kernel(), if told { "" } else { "not " })
+    });
     Ok(())
 }
 
@@ -132,7 +151,12 @@ fn keys(test: &mut Test, bench: &mut Bench) -> Result<()> {
     let found = bench.try_outside("key-find")?;
     test.same("the key outside", found.detail.as_str(), "secret");
     bench.expect(test, "the user's key by its name", "key-find", Expect::Refused("EPERM|EACCES"))?;
-    bench.expect(test, "the user's key by its number", &format!("key-read {}", id.detail), Expect::Refused("EPERM|EACCES"))?;
+    bench.expect(
+        test,
+        "the user's key by its number",
+        &format!("key-read {}", id.detail),
+        Expect::Refused("EPERM|EACCES"),
+    )?;
     bench.try_outside(&format!("key-invalidate {}", id.detail))?;
     Ok(())
 }
@@ -180,17 +204,38 @@ const STRANGERS: &[Case] = &[
     case("a signal by descriptor").refused("pidfd-signal %stranger").with("EPERM").allowed("kill-child"),
     case("tracing").refused("trace %stranger").with("EPERM").allowed("trace-child").by("ptrace"),
     case("seizing").refused("seize %stranger").with("EPERM").allowed("trace-child"),
-    case("reading memory").refused("peek %stranger").with("EPERM").outside(Expect::Refused("EFAULT")).allowed("peek-child"),
-    case("writing memory").refused("poke %stranger").with("EPERM").outside(Expect::Refused("EFAULT")).allowed("peek-child"),
+    case("reading memory")
+        .refused("peek %stranger")
+        .with("EPERM")
+        .outside(Expect::Refused("EFAULT"))
+        .allowed("peek-child"),
+    case("writing memory")
+        .refused("poke %stranger")
+        .with("EPERM")
+        .outside(Expect::Refused("EFAULT"))
+        .allowed("peek-child"),
     case("memory as a file").refused("memory %stranger").with("EACCES|EPERM").allowed("memory self"),
-    case("memory as a file, written").refused("memory-write %stranger").with("EACCES|EPERM").allowed("memory-write self"),
+    case("memory as a file, written")
+        .refused("memory-write %stranger")
+        .with("EACCES|EPERM")
+        .allowed("memory-write self"),
     case("a descriptor of it").refused("pidfd-getfd %stranger").with("EPERM").allowed("fork"),
-    case("its environment").refused("process-file %stranger environ").with("EACCES|EPERM").allowed("process-file self environ"),
+    case("its environment")
+        .refused("process-file %stranger environ")
+        .with("EACCES|EPERM")
+        .allowed("process-file self environ"),
     case("its mappings").refused("process-file %stranger maps").with("EACCES|EPERM").allowed("process-file self maps"),
     case("its program").refused("process-link %stranger exe").with("EACCES|EPERM").allowed("process-link self exe"),
     case("its root").refused("process-link %stranger root").with("EACCES|EPERM").allowed("process-link self root"),
-    case("its descriptors").refused("list /proc/%stranger/fd").with("EACCES|EPERM|ENOENT").outside(Expect::Skip).allowed("list /proc/self/fd"),
-    case("its namespaces").refused("process-link %stranger ns/user").with("EACCES|EPERM").allowed("process-link self ns/user"),
+    case("its descriptors")
+        .refused("list /proc/%stranger/fd")
+        .with("EACCES|EPERM|ENOENT")
+        .outside(Expect::Skip)
+        .allowed("list /proc/self/fd"),
+    case("its namespaces")
+        .refused("process-link %stranger ns/user")
+        .with("EACCES|EPERM")
+        .allowed("process-link self ns/user"),
     case("its limits").refused("limit %stranger").with("EPERM").allowed("limit 0"),
     case("its priority").refused("nice %stranger").with("EPERM|EACCES").allowed("nice 0").by("scheduler"),
     case("its processors").refused("affinity %stranger").with("EPERM").allowed("affinity 0"),
@@ -216,7 +261,11 @@ fn invisible(test: &mut Test, bench: &mut Bench) -> Result<()> {
     let init = bench.agent.init()?;
     let status = fs::read_to_string(format!("/proc/{init}/status"))?;
     let shim = status.lines().find_map(|line| line.strip_prefix("PPid:")).context("no parent")?.trim().to_owned();
-    for (who, pid) in [("the shim", shim), ("the daemon", daemon_pid()?.to_string()), ("this scenario", std::process::id().to_string())] {
+    for (who, pid) in [
+        ("the shim", shim),
+        ("the daemon", daemon_pid()?.to_string()),
+        ("this scenario", std::process::id().to_string()),
+    ] {
         for attempt in ["kill %s 9", "trace %s", "peek %s", "limit %s", "schedule %s 3 0", "pidfd %s"] {
             let attempt = attempt.replace("%s", &pid);
             bench.expect(test, who, &attempt, Expect::Refused("ESRCH"))?;
@@ -263,7 +312,8 @@ fn daemon(test: &mut Test, bench: &mut Bench) -> Result<()> {
     let mut ask = |method: &str, params: &str| -> Result<serde_json::Value> {
         let request = format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"{method}\",\"params\":{params}}}");
         let outcome = bench.agent.attempt(&["talk-to-daemon", socket, &request])?;
-        serde_json::from_str(&outcome.detail).with_context(|| format!("{method}: {} {:?}", outcome.outcome, outcome.detail))
+        serde_json::from_str(&outcome.detail)
+            .with_context(|| format!("{method}: {} {:?}", outcome.outcome, outcome.detail))
     };
     for (method, params) in [
         ("agent.show", "{\"agent\":\"kernel\"}"),

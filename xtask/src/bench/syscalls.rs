@@ -68,13 +68,14 @@ pub(super) fn here(options: &Options, sink: Sink<'_>) -> Result<()> {
     let more: Vec<String> = (0..MORE_RULES).map(|number| format!("{TREE}/rules/{number}")).collect();
     let few_rules = rules("/run/few.rules", &[])?;
     let many_rules = rules("/run/many.rules", &more)?;
-    let more: Vec<String> = more.iter().flat_map(|path| ["--allow".into(), format!("read:{path}")]).collect();
+    let (few, many) = (profile("/run/few.toml", &[])?, profile("/run/many.toml", &more)?);
+    limit_as_the_unit_does()?;
     let mut times = Times::new();
     for _ in 0..options.rounds.unwrap_or(ROUNDS) {
         signal::check()?;
         take(&mut times, "unconfined", measure())?;
-        take(&mut times, "confined", as_agent(&[]))?;
-        take(&mut times, "confined-1k", as_agent(&more))?;
+        take(&mut times, "confined", as_agent(&few))?;
+        take(&mut times, "confined-1k", as_agent(&many))?;
         stop_daemon()?;
         take(&mut times, "none", measure())?;
         take(&mut times, "landlock", with(measure(), &["--landlock", &few_rules]))?;
@@ -82,6 +83,7 @@ pub(super) fn here(options: &Options, sink: Sink<'_>) -> Result<()> {
         take(&mut times, "walk", walking())?;
         sh::quiet(Command::new(CONFINE).arg("--unpin"))?;
         sh::quiet(&mut Command::new("/usr/lib/agentd-vm/start-agentd"))?;
+        limit_as_the_unit_does()?;
     }
     tell(&times, sink)
 }
@@ -120,11 +122,10 @@ fn with(mut command: Command, words: &[&str]) -> Command {
     command
 }
 
-fn as_agent(more: &[String]) -> Command {
+fn as_agent(profile: &str) -> Command {
     let mut spawn = Command::new("agentctl");
-    spawn.args(["spawn", "--quiet", "--profile", "base", "--cwd", TREE, "--net", "loopback"]);
-    spawn.args(["--allow", &format!("read:{TREE}")]).args(more);
-    spawn.args(["--", MEASURE, "calls", TREE, SAMPLES]);
+    spawn.args(["spawn", "--quiet", "--profile", profile, "--cwd", TREE]);
+    spawn.args(["--net", "loopback", "--net", "bind:loopback", "--", MEASURE, "calls", TREE, SAMPLES]);
     spawn
 }
 
@@ -133,6 +134,25 @@ fn walking() -> Command {
     confine.arg("--no-cache").args(SYSTEM.map(|(rights, path)| format!("+{rights}:{path}")));
     confine.arg(format!("+r:{TREE}")).args(["--", MEASURE, "calls", TREE, SAMPLES]);
     confine
+}
+
+/// Writes a profile: `base`, the tree, and so many rules more.
+fn profile(to: &str, more: &[String]) -> Result<String> {
+    let paths: Vec<String> = std::iter::once(TREE).chain(more.iter().map(String::as_str)).map(|p| format!("{p:?}")).collect();
+    let head = "name = \"bench\"\nabout = \"for measuring\"\nextends = [\"base\"]\n";
+    let text = format!("{head}\n[[files]]\npath = [{}]\nallow = \"read\"\n", paths.join(", "));
+    fs::write(to, text).with_context(|| format!("cannot write {to}"))?;
+    Ok(to.to_owned())
+}
+
+/// The daemon in a machine runs without systemd; the unit gives it the open files that a thousand rules need.
+fn limit_as_the_unit_does() -> Result<()> {
+    sh::quiet(Command::new("prlimit").args(["--nofile=65536:65536", "--pid", &daemon()?]))
+}
+
+fn daemon() -> Result<String> {
+    let lock = fs::read_to_string("/run/agentd/agentd.lock").context("agentd does not run")?;
+    Ok(lock.trim().to_owned())
 }
 
 /// Writes rules as `measure` reads them.
@@ -159,9 +179,9 @@ fn take(times: &mut Times, condition: &'static str, mut command: Command) -> Res
 
 /// Ends the daemon and takes its programs out.
 fn stop_daemon() -> Result<()> {
-    let pid = fs::read_to_string("/run/agentd/agentd.lock").context("agentd does not run")?;
-    let process = Path::new("/proc").join(pid.trim());
-    sh::quiet(Command::new("kill").arg(pid.trim()))?;
+    let pid = daemon()?;
+    let process = Path::new("/proc").join(&pid);
+    sh::quiet(Command::new("kill").arg(&pid))?;
     let deadline = Deadline::after(Duration::from_secs(30));
     // The last agent may still be on its way out, and nothing is unloaded before it has gone.
     while process.exists() || !unloaded() {
