@@ -21,11 +21,11 @@ static __always_inline bool shortcut(struct answer *a, struct question *q, const
 
 	/*
 	 * No path leads there: pipes, sockets, memfd and anonymous inodes, which whoever holds one was given; and the
-	 * private mounts through which overlayfs opens directories of its layers, after its own directory was decided. A
+	 * private mounts through which overlayfs opens what lies in its layers, after its own file was decided. A
 	 * process cannot come by such a mount: what it detaches itself (open_tree, fsmount) is in a namespace or in none.
 	 */
 	if (GET(sb, s_flags) & SB_NOUSER || (__u64)GET(mnt, mnt_ns) == MNT_NS_INTERNAL) {
-		a->granted = a->want & (AGENTD_READ | AGENTD_WRITE);
+		a->granted = a->want & ~AGENTD_EXEC;
 		a->want &= ~a->granted;
 		a->reason = AGENTD_WHY_NO_PLACE;
 		return true;

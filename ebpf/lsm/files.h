@@ -11,17 +11,22 @@
  *   file_mprotect        a mapping that becomes executable: exec
  */
 
-/* The path of a file as the user knows it; overlayfs maps files of the layer below, which lie in no namespace. */
+/*
+ * The path of a mapped file as the user knows it. What overlayfs maps is the file of a layer, seen through the overlay's
+ * own private mount, with the path of the overlay beside it (before 6.5 the file itself shows that path).
+ */
 static __always_inline void path_of(const struct file *file, __u64 *dentry, __u64 *mnt)
 {
-	if (bpf_core_type_exists(struct backing_file) && file->f_mode & FMODE_BACKING) {
+	const struct mount *through = (void *)mount_of(BPF_CORE_READ(file, f_path.mnt));
+	unsigned long kind = BPF_CORE_READ(file, f_path.dentry, d_sb, s_flags) & (SB_NOUSER | SB_KERNMOUNT);
+
+	*dentry = (__u64)BPF_CORE_READ(file, f_path.dentry);
+	*mnt = (__u64)BPF_CORE_READ(file, f_path.mnt);
+	if (bpf_core_type_exists(struct backing_file) && !kind && (__u64)BPF_CORE_READ(through, mnt_ns) == MNT_NS_INTERNAL) {
 		const struct backing_file *b = (const void *)file - bpf_core_field_offset(struct backing_file, file);
 
 		*dentry = (__u64)BPF_CORE_READ(b, user_path.dentry);
 		*mnt = (__u64)BPF_CORE_READ(b, user_path.mnt);
-	} else {
-		*dentry = (__u64)BPF_CORE_READ(file, f_path.dentry);
-		*mnt = (__u64)BPF_CORE_READ(file, f_path.mnt);
 	}
 }
 
@@ -36,9 +41,21 @@ static __always_inline __u64 inode_at(__u64 dentry)
 static __always_inline int decide_file(const struct asker *who, const struct file *file, __u32 hook, __u32 want)
 {
 	struct question q = {};
-	__u64 mnt;
 
 	put_question(&q, who, hook, want);
+	q.dentry = (__u64)BPF_CORE_READ(file, f_path.dentry);
+	q.inode = inode_at(q.dentry);
+	q.mount = mount_of(BPF_CORE_READ(file, f_path.mnt));
+	return decide(&q);
+}
+
+/* May the agent run what it has mapped? */
+static __always_inline int decide_mapping(const struct asker *who, const struct file *file, __u32 hook)
+{
+	struct question q = {};
+	__u64 mnt;
+
+	put_question(&q, who, hook, AGENTD_EXEC);
 	path_of(file, &q.dentry, &mnt);
 	q.inode = inode_at(q.dentry);
 	q.mount = mount_of((void *)mnt);
@@ -63,12 +80,11 @@ static __always_inline __u32 rights_of_mode(const struct file *file)
 static __always_inline int refuse_exhausted(const struct asker *who, const struct file *file, __u32 hook)
 {
 	struct question q = {};
-	__u64 mnt;
 
 	put_question(&q, who, hook, 0);
-	path_of(file, &q.dentry, &mnt);
+	q.dentry = (__u64)BPF_CORE_READ(file, f_path.dentry);
 	q.inode = inode_at(q.dentry);
-	q.mount = mount_of((void *)mnt);
+	q.mount = mount_of(BPF_CORE_READ(file, f_path.mnt));
 	report_file(&q, AGENTD_WHY_EXHAUSTED, 0, 0);
 	return -EPERM;
 }
@@ -90,9 +106,6 @@ int BPF_PROG(open_check, struct file *file, int ret)
 
 	/* The kernel opens it to run it; bprm_check_security and mmap_file decide about that. */
 	if (file->f_flags & FMODE_EXEC_FLAG)
-		return 0;
-	/* overlayfs opens the file below; the open of its own file was decided before. On 6.1 it shows the same path. */
-	if (file->f_mode & FMODE_BACKING)
 		return 0;
 	want = rights_of_mode(file);
 	if ((file->f_flags & O_TMPFILE_BIT) == O_TMPFILE_BIT)
@@ -169,7 +182,7 @@ int BPF_PROG(mmap_check, struct file *file, unsigned long reqprot, unsigned long
 		return 0;
 	if (!who.agent)
 		return -EPERM;
-	return decide_file(&who, file, AGENTD_H_MMAP_EXEC, AGENTD_EXEC);
+	return decide_mapping(&who, file, AGENTD_H_MMAP_EXEC);
 }
 
 SEC("lsm/file_mprotect")
@@ -187,5 +200,5 @@ int BPF_PROG(mprotect_check, struct vm_area_struct *vma, unsigned long reqprot, 
 	file = vma->vm_file;
 	if (!file)
 		return 0;
-	return decide_file(&who, file, AGENTD_H_MPROTECT_EXEC, AGENTD_EXEC);
+	return decide_mapping(&who, file, AGENTD_H_MPROTECT_EXEC);
 }

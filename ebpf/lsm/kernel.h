@@ -70,7 +70,6 @@ enum bpf_map_type {
 /* Inside the kernel only; stable over the kernels that we support. */
 #define FMODE_READ 1
 #define FMODE_WRITE 2
-#define FMODE_BACKING (1U << 25)	/* overlayfs's own open of the file below; the bit is unused before 6.5 */
 #define SB_KERNMOUNT (1UL << 22)
 #define SB_NOUSER (1UL << 31)
 #define MNT_NS_INTERNAL ((unsigned long)-22)

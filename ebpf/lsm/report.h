@@ -148,15 +148,16 @@ __noinline int report_file(const struct question *q, __u32 reason, __u32 right, 
 	{
 		const bool direct = false;
 		struct dentry *d = (void *)q->dentry, *dir = GET(d, d_parent);
+		struct super_block *sb = GET(d, d_sb);
 		struct inode *inode = (void *)q->inode;
 		struct object o;
 
 		if (!inode)
 			inode = GET(dir, d_inode);
-		o = object_of(inode, GET(d, d_sb), direct);
-		event->object.dev = o.dev;
-		event->object.reserved = 0;
+		o = object_of(inode, sb, direct);
 		/* For people, who know no addresses (object.h). */
+		event->object.dev = o.dev == DEV_OVERLAY ? GET(sb, s_dev) : o.dev;
+		event->object.reserved = 0;
 		event->object.ino = GET(inode, i_ino);
 	}
 	write_path(event, q, false);

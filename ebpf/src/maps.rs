@@ -305,10 +305,14 @@ fn put<K: IntoBytes + Immutable, V: IntoBytes + Immutable>(
     key: &K,
     value: &V,
 ) -> Result<(), WriteError> {
-    map.update(key.as_bytes(), value.as_bytes(), MapFlags::ANY).map_err(|source| match errno(&source) {
+    map.update(key.as_bytes(), value.as_bytes(), MapFlags::ANY).map_err(|source| not_written(table, source))
+}
+
+fn not_written(table: Table, source: libbpf_rs::Error) -> WriteError {
+    match errno(&source) {
         Some(libc::E2BIG | libc::ENOSPC) => WriteError::Full { table },
         _ => WriteError::Refused { table, source },
-    })
+    }
 }
 
 fn get<K: IntoBytes + Immutable, V: FromBytes + KnownLayout + Immutable>(map: &MapHandle, key: &K) -> Option<V> {
@@ -335,20 +339,34 @@ fn put_all<K: IntoBytes + Immutable, V: IntoBytes + Immutable>(
         Some(keys) if !keys.contains(key) => None,
         _ => map.lookup(key, MapFlags::ANY).ok().flatten(),
     };
+    // Puts one entry and gives what was there before.
+    let swap = |key: &K, value: &V| {
+        if present.is_none() {
+            // The keys of a new agent are all new: one call is enough to know it and to put them.
+            match map.update(key.as_bytes(), value.as_bytes(), MapFlags::NO_EXIST) {
+                Ok(()) => return Ok(None),
+                Err(source) if errno(&source) == Some(libc::EEXIST) => {}
+                Err(source) => return Err(not_written(table, source)),
+            }
+        }
+        let old = exact(key.as_bytes());
+        put(map, table, key, value).map(|()| old)
+    };
     let mut before: Vec<(&K, Option<Vec<u8>>)> = Vec::with_capacity(entries.len());
     for (key, value) in entries {
-        let old = exact(key.as_bytes());
-        if let Err(error) = put(map, table, key, value) {
-            for (key, old) in before.into_iter().rev() {
-                // Neither can run out of room: one frees an entry, the other replaces one that is there.
-                let _ = match old {
-                    Some(old) => map.update(key.as_bytes(), &old, MapFlags::ANY),
-                    None => map.delete(key.as_bytes()),
-                };
+        match swap(key, value) {
+            Ok(old) => before.push((key, old)),
+            Err(error) => {
+                for (key, old) in before.into_iter().rev() {
+                    // Neither can run out of room: one frees an entry, the other replaces one that is there.
+                    let _ = match old {
+                        Some(old) => map.update(key.as_bytes(), &old, MapFlags::ANY),
+                        None => map.delete(key.as_bytes()),
+                    };
+                }
+                return Err(error);
             }
-            return Err(error);
         }
-        before.push((key, old));
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use agentd_abi::Object;
 use agentd_model::{AgentNumber, Gap};
@@ -24,6 +25,9 @@ use crate::launch::{Anchor, AnchorKind, AtGate, LaunchError, LaunchRequest, Open
 
 /// The program that becomes the shim: this very one, also after it was replaced on disk by an upgrade.
 const SELF: &str = "/proc/self/exe";
+
+/// How long a new agent has the processors to itself before the next shim is made.
+const HEAD_START: Duration = Duration::from_millis(20);
 
 /// Shims that wait for a launch, so that a launch need not wait for a shim.
 #[derive(Default)]
@@ -81,7 +85,10 @@ pub(super) fn begin(host: Arc<Host>, world: World, agent: Arc<Agent>, ticket: Op
     let name = format!("launch-{number}");
     let body = move || {
         let (attach, outcome) = ticket.map_or((false, None), |ticket| (ticket.attach, Some(ticket.outcome)));
-        let result = launch(&host, &world, &agent, attach).map_err(|failure| {
+        host.launches(agent.number);
+        let result = launch(&host, &world, &agent, attach);
+        host.launched(agent.number, &world);
+        let result = result.map_err(|failure| {
             let reason = crate::errors::one_line(&failure);
             tracing::warn!(agent = %agent.number, reason, "the launch failed");
             world.saw_durably(Observation::LaunchFailed { agent: agent.number, reason: reason.clone() });
@@ -91,6 +98,8 @@ pub(super) fn begin(host: Arc<Host>, world: World, agent: Arc<Agent>, ticket: Op
             // Whoever asked may have gone; the agent runs all the same.
             let _ = outcome.send(result);
         }
+        // The agent has just begun, and its client waits for it: what nobody waits for comes after that.
+        std::thread::sleep(HEAD_START);
         host.spares.refill();
     };
     if let Err(error) = std::thread::Builder::new().name(name).spawn(body) {

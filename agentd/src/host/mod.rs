@@ -11,7 +11,7 @@ mod poll;
 mod slots;
 mod watcher;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,8 @@ pub use performer::HostPerformer;
 pub use poll::begin as begin_polling;
 pub use slots::Slots;
 
-use crate::cgroup::Cgroups;
+use crate::cgroup::{CgroupError, Cgroups};
+use crate::core::World;
 use crate::enforcer::Enforcer;
 use crate::launch::{Confinement, Landlock, Pace, Seccomp, Shim};
 use crate::places::Places;
@@ -43,6 +44,8 @@ pub struct Host {
     pub uring_hook: bool,
     /// Places in the kernel's table.
     pub slots: Slots,
+    /// Agents whose gate is not open yet: whoever freezes one would wait for it in vain.
+    launching: Mutex<HashSet<AgentNumber>>,
     shims: Mutex<HashMap<AgentNumber, Shim>>,
     spares: launcher::Spares,
 }
@@ -69,7 +72,8 @@ impl Host {
     /// A host with nothing running.
     pub fn new(places: Places, cgroups: Cgroups, enforcer: Arc<dyn Enforcer>, tiers: Tiers, uring_hook: bool) -> Host {
         let (shims, spares, slots) = (Mutex::default(), launcher::Spares::default(), Slots::default());
-        Host { places, cgroups, enforcer, tiers, uring_hook, slots, shims, spares }
+        let launching = Mutex::default();
+        Host { places, cgroups, enforcer, tiers, uring_hook, slots, launching, shims, spares }
     }
 
     /// What confines an agent beside the kernel programs, on this host.
@@ -98,6 +102,28 @@ impl Host {
     pub fn denials(&self, agent: &Agent) -> u64 {
         let started = agent.started.as_ref().filter(|_| agent.is_live());
         started.and_then(|started| self.enforcer.account(started.slot, agent.number)).map_or(0, |account| account.denials)
+    }
+
+    /// Freezes an agent; one that is being launched, as soon as it has been ([`Host::launched`]).
+    fn freeze(&self, agent: AgentNumber) -> Result<(), CgroupError> {
+        // Held over the call, so that the end of a launch cannot pass between the look and the freezing.
+        let launching = self.launching.lock().unwrap_or_else(PoisonError::into_inner);
+        if launching.contains(&agent) { Ok(()) } else { self.cgroups.of(agent).freeze() }
+    }
+
+    fn launches(&self, agent: AgentNumber) {
+        self.launching.lock().unwrap_or_else(PoisonError::into_inner).insert(agent);
+    }
+
+    /// A launch is over. What was frozen meanwhile, by the state, is frozen now.
+    fn launched(&self, agent: AgentNumber, world: &World) {
+        self.launching.lock().unwrap_or_else(PoisonError::into_inner).remove(&agent);
+        let state = world.state();
+        if let Some(agent) = state.agent(agent).filter(|agent| agent.is_live() && (agent.paused || agent.exhausted))
+            && let Err(error) = self.freeze(agent.number)
+        {
+            tracing::warn!(agent = %agent.number, error = crate::errors::one_line(&error), "cannot freeze the agent");
+        }
     }
 
     fn with_shim<T>(&self, agent: AgentNumber, action: impl FnOnce(&Shim) -> io::Result<T>) -> Result<T, AttachError> {

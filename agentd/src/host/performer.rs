@@ -45,7 +45,7 @@ impl Performer for HostPerformer {
                     launcher::begin(self.host.clone(), self.world.clone(), agent.clone(), ticket);
                 }
             }
-            Effect::Freeze { agent } => report(agent, "freeze", self.host.cgroups.of(agent).freeze()),
+            Effect::Freeze { agent } => report(agent, "freeze", self.host.freeze(agent)),
             Effect::Thaw { agent } => report(agent, "thaw", self.host.cgroups.of(agent).thaw()),
             Effect::SetCpuLimit { agent, limit } => self.set_cpu(state, agent, limit),
             Effect::Signal { agent, signal } => {

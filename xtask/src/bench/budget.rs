@@ -75,9 +75,13 @@ fn spend(daemon: &Daemon, name: &str, spinner: &Path, words: &[&str]) -> Result<
         }
         sleep(LOOK);
     }
-    let used = usage_us(&cgroup)?;
+    let usage = || usage_us(&cgroup).with_context(|| match show() {
+        Ok(view) => format!("it was frozen and is {} with status {} now", view["phase"], view["status"]),
+        Err(error) => error.to_string(),
+    });
+    let used = usage()?;
     sleep(REST);
-    let later = usage_us(&cgroup)?;
+    let later = usage()?;
     if later != used {
         bail!("it used {} us while it was frozen", later - used);
     }

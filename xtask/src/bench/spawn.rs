@@ -20,7 +20,8 @@ const ROUNDS: usize = 300;
 const ROUNDS_IN_MACHINE: usize = 60;
 /// Turns that do not count: caches are cold, the first shim is not ready.
 const WARM_UP: usize = 5;
-const REST: Duration = Duration::from_millis(25);
+const REST: Duration = Duration::from_millis(60);
+const REST_IN_MACHINE: Duration = Duration::from_millis(300);
 const BOUND: f64 = 1.5;
 const PEER: &str = "bubblewrap";
 const BWRAP: [&str; 10] =
@@ -30,7 +31,7 @@ pub(super) fn run(options: &Options, sink: Sink<'_>) -> Result<()> {
     {
         let daemon = Daemon::start()?;
         let rounds = options.rounds.unwrap_or(ROUNDS);
-        sink(beside_bubblewrap("native", rounds, || {
+        sink(beside_bubblewrap("native", rounds, REST, || {
             let mut spawn = daemon.spawn();
             spawn.args(["--", "/bin/true"]);
             spawn
@@ -44,7 +45,7 @@ pub(super) fn run(options: &Options, sink: Sink<'_>) -> Result<()> {
 
 /// In the machine, with the daemon that is installed there.
 pub(super) fn here(options: &Options, sink: Sink<'_>) -> Result<()> {
-    sink(beside_bubblewrap("vm", options.rounds.unwrap_or(ROUNDS_IN_MACHINE), || {
+    sink(beside_bubblewrap("vm", options.rounds.unwrap_or(ROUNDS_IN_MACHINE), REST_IN_MACHINE, || {
         let mut spawn = Command::new("agentctl");
         spawn.args(["spawn", "--quiet", "--cwd", "/srv", "--", "/bin/true"]);
         spawn
@@ -52,12 +53,14 @@ pub(super) fn here(options: &Options, sink: Sink<'_>) -> Result<()> {
     Ok(())
 }
 
-fn beside_bubblewrap(case: &str, rounds: usize, spawn: impl Fn() -> Command) -> Result<Figure> {
+fn beside_bubblewrap(case: &str, rounds: usize, rest: Duration, spawn: impl Fn() -> Command) -> Result<Figure> {
     let (mut ours, mut theirs) = (Series::default(), Series::default());
     for round in 0..rounds + WARM_UP {
         signal::check()?;
         let our = milliseconds(&mut spawn())?;
+        sleep(rest);
         let their = milliseconds(sh::command("bwrap").args(BWRAP))?;
+        sleep(rest);
         if round >= WARM_UP {
             ours.push(our);
             theirs.push(their);
@@ -74,6 +77,5 @@ fn milliseconds(command: &mut Command) -> Result<f64> {
     if !status.success() {
         bail!("`{}` ended with {status}", sh::render(command));
     }
-    sleep(REST);
     Ok(took.as_secs_f64() * 1e3)
 }

@@ -26,9 +26,9 @@ use super::{Figure, Options, Sink, machine, program};
 use crate::clock::Deadline;
 use crate::{sh, signal};
 
-const ROUNDS: usize = 12;
+const ROUNDS: usize = 6;
 /// Samples of each call in a turn.
-const SAMPLES: &str = "12";
+const SAMPLES: &str = "60";
 const CALLS: [&str; 5] = ["open-3", "open-8", "open-16", "spawn", "connect"];
 
 const MEASURE: &str = "/usr/local/bin/measure";

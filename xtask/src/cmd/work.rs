@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use lexopt::{Arg, Parser};
 
 use super::{Common, common, help, misuse, string, text};
@@ -32,6 +32,8 @@ Examples:
 
 /// Longest time of a job in a machine, with everything that is copied into it.
 const LIMIT: Duration = Duration::from_secs(1500);
+/// What a job needs for its own files, in MiB.
+const ROOM_MIB: u64 = 64;
 const GUEST_PROGRAM: &str = "/usr/lib/agentd-vm/xtask";
 
 /// Runs the command.
@@ -84,15 +86,22 @@ fn in_machine(platform: &Platform, level: &Level, job: &Job) -> Result<bool> {
     let mut machine = Machine::restore(platform, level)?;
     if !items.is_empty() {
         // The disk is half a gigabyte; a toolchain is more, and packs well.
-        machine.run(&["mount", "-o", "remount,compress=lzo", "/srv/btrfs"], Duration::from_secs(60))?;
+        machine.run(&["mount", "-o", "remount,compress-force=zstd:1", "/srv/btrfs"], Duration::from_secs(60))?;
     }
     machine.copy_in(&std::env::current_exe().context("cannot find this program")?, GUEST_PROGRAM);
     for item in &items {
         let from: PathBuf = item.from.canonicalize().context("cannot find a tool")?;
         machine.copy_in(&from, &format!("{GUEST_HOME}/{}", item.place));
     }
+    // A full disk is not told of otherwise, and half a compiler is no compiler.
+    let room = machine.run(&["df", "--output=avail", "-m", "/srv/btrfs"], LIMIT)?.text;
+    let left: u64 = room.lines().nth(1).and_then(|line| line.trim().parse().ok()).context("df printed no number")?;
+    if left < ROOM_MIB {
+        bail!("the tools of {} do not fit the machine's disk: {left} MiB are left", job.name);
+    }
     let argv = [GUEST_PROGRAM, "work", "--here", job.name].map(str::to_owned).to_vec();
-    let status = machine.stream(GuestJob { argv, ..GuestJob::default() }, Some(LIMIT), |_, bytes| ui::pass_out(bytes))?;
+    let status =
+        machine.stream(GuestJob { argv, ..GuestJob::default() }, Some(LIMIT), |_, bytes| ui::pass_out(bytes))?;
     if status == 124 {
         ui::say(format!("FAIL {:<8} did not end within {} s", job.name, LIMIT.as_secs()));
     }

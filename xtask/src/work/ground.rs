@@ -137,7 +137,6 @@ impl Ground {
             (".npm-global/bin/codex", &format!("../{codex}")),
             (".cargo/bin/cargo", "rustup"),
             (".cargo/bin/rustc", "rustup"),
-            (".cargo/bin/rustdoc", "rustup"),
         ] {
             let link = home.join(link);
             if link.parent().is_some_and(|folder| folder.join(to).exists()) && !link.is_symlink() {
@@ -148,6 +147,12 @@ impl Ground {
             // Rustup makes them when it is installed, and its `cargo` ends with an error where it cannot.
             for place in ["downloads", "tmp", "update-hashes"] {
                 fs::create_dir_all(home.join(".rustup").join(place)).context("cannot make the home")?;
+            }
+            // And these are there wherever cargo ran before.
+            for name in [".package-cache", ".package-cache-mutate", ".global-cache"] {
+                let path = home.join(".cargo").join(name);
+                fs::write(&path, "").context("cannot make the home")?;
+                chown(&path, Some(self.uid), Some(self.uid)).context("cannot give the home away")?;
             }
         }
         chown(&home, Some(self.uid), Some(self.uid)).context("cannot give the home away")?;
@@ -193,7 +198,14 @@ impl Ground {
     }
 
     /// Runs a command as an agent in its workspace, to its end.
-    pub(super) fn spawn(&self, agent: &str, dir: &Path, words: &[String], argv: &[&str], limit: Duration) -> Result<Ran> {
+    pub(super) fn spawn(
+        &self,
+        agent: &str,
+        dir: &Path,
+        words: &[String],
+        argv: &[&str],
+        limit: Duration,
+    ) -> Result<Ran> {
         let home = self.home();
         let mut command = self.daemon.command();
         command.args(["spawn", "--name", agent, "--profile", "coding", "--user", &self.user, "--cwd"]).arg(dir);

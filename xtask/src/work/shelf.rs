@@ -67,7 +67,7 @@ fn rust() -> Result<Vec<Item>> {
     let name = sysroot.file_name().context("a toolchain has no name")?.to_string_lossy().into_owned();
     let to = format!(".rustup/toolchains/{name}");
     let mut all = Vec::new();
-    for program in ["cargo", "rustc", "rustdoc"] {
+    for program in ["cargo", "rustc"] {
         all.push(item(sysroot.join("bin").join(program), format!("{to}/bin/{program}"))?);
     }
     // The sanitizers' archives and the sources are most of a toolchain's size and no job links them.
@@ -123,9 +123,8 @@ fn claude() -> Result<Vec<Item>> {
 fn codex() -> Result<Vec<Item>> {
     let modules = from_registry(CODEX)?;
     let vendor = format!("{}/vendor/x86_64-unknown-linux-musl", CODEX.1);
-    let part = |name: &str| {
-        item(modules.join(&vendor).join(name), format!(".npm-global/lib/node_modules/{vendor}/{name}"))
-    };
+    let part =
+        |name: &str| item(modules.join(&vendor).join(name), format!(".npm-global/lib/node_modules/{vendor}/{name}"));
     // Not its voice, and not its bubblewrap: inside an agent it runs without a sandbox of its own.
     Ok(vec![part("bin/codex")?, part("codex-path")?])
 }

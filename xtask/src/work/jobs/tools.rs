@@ -10,7 +10,8 @@ use crate::work::ground::Ground;
 
 const SUM_C: &str = "#include \"sum.h\"\nint sum(int a, int b) { return a + b; }\n";
 const SUM_H: &str = "int sum(int a, int b);\n";
-const MAIN_C: &str = "#include <stdio.h>\n#include \"sum.h\"\nint main(void) { return printf(\"%d\\n\", sum(20, 22)) < 0; }\n";
+const MAIN_C: &str =
+    "#include <stdio.h>\n#include \"sum.h\"\nint main(void) { return printf(\"%d\\n\", sum(20, 22)) < 0; }\n";
 const MAKEFILE: &str = "CFLAGS = -O2 -g -Wall -pthread\nsum: main.o libsum.a\n\t$(CC) $(CFLAGS) -o $@ $^\nlibsum.a: sum.o\n\
      \t$(AR) rcs $@ $^\nmain.o sum.o: sum.h\ntest: sum\n\ttest \"$$(./sum)\" = 42\nclean:\n\trm -f *.o *.a sum\n";
 
@@ -33,7 +34,8 @@ pub(super) fn git(ground: &Ground, job: &Job) -> Result<Outcome> {
     outcome.check(say(&["status", "--porcelain"]).is_empty(), "the tree is not clean");
     let whole = sh::succeeds(ground.outside("git", &project).args(["fsck", "--strict"]));
     outcome.check(whole, "the repository is not whole");
-    let pushed = sh::output(ground.outside("git", &dir.join("own.git")).args(["rev-parse", "main"])).unwrap_or_default();
+    let pushed =
+        sh::output(ground.outside("git", &dir.join("own.git")).args(["rev-parse", "main"])).unwrap_or_default();
     outcome.check(!pushed.is_empty() && pushed == say(&["rev-parse", "main"]), "the push did not arrive");
     Ok(outcome)
 }
@@ -53,7 +55,10 @@ pub(super) fn make(ground: &Ground, job: &Job) -> Result<Outcome> {
 pub(super) fn python(ground: &Ground, job: &Job) -> Result<Outcome> {
     let files = [
         ("shop/__init__.py", "def total(prices):\n    return sum(prices) + 1\n"),
-        ("tests/test_shop.py", "from shop import total\n\ndef test_total(tmp_path):\n    (tmp_path / 'x').write_text('1')\n    assert total([1, 2]) == 3\n\ndef test_empty():\n    assert total([]) == 0\n"),
+        (
+            "tests/test_shop.py",
+            "from shop import total\n\ndef test_total(tmp_path):\n    (tmp_path / 'x').write_text('1')\n    assert total([1, 2]) == 3\n\ndef test_empty():\n    assert total([]) == 0\n",
+        ),
         ("pytest.ini", "[pytest]\npythonpath = .\n"),
     ];
     let wheels = ground.home().join("wheels");
@@ -71,30 +76,49 @@ pub(super) fn python(ground: &Ground, job: &Job) -> Result<Outcome> {
 /// npm install from a local folder with an install script, a run script, node's own tests with a server on loopback.
 pub(super) fn npm(ground: &Ground, job: &Job) -> Result<Outcome> {
     let files = [
-        ("lib/package.json", "{\"name\":\"adder\",\"version\":\"1.0.0\",\"main\":\"index.js\",\"bin\":{\"adder\":\"cli.js\"}}\n"),
+        (
+            "lib/package.json",
+            "{\"name\":\"adder\",\"version\":\"1.0.0\",\"main\":\"index.js\",\"bin\":{\"adder\":\"cli.js\"}}\n",
+        ),
         ("lib/index.js", "exports.sum = (a, b) => a + b;\n"),
         ("lib/cli.js", "#!/usr/bin/env node\nconsole.log(require('./index').sum(20, 22));\n"),
-        ("app/package.json", "{\"name\":\"app\",\"version\":\"1.0.0\",\"private\":true,\"scripts\":{\"test\":\"node --test\",\"answer\":\"adder > answer\",\"postinstall\":\"node -e \\\"require('fs').writeFileSync('installed', '')\\\"\"}}\n"),
+        (
+            "app/package.json",
+            "{\"name\":\"app\",\"version\":\"1.0.0\",\"private\":true,\"scripts\":{\"test\":\"node --test\",\"answer\":\"adder > answer\",\"postinstall\":\"node -e \\\"require('fs').writeFileSync('installed', '')\\\"\"}}\n",
+        ),
         ("app/test/sum.test.js", include_str!("sum.test.js")),
     ];
     let (dir, mut outcome) = script(ground, job, &files, include_str!("npm.sh"), &[])?;
     let read = |name: &str| fs::read_to_string(dir.join("app").join(name)).unwrap_or_default();
-    outcome.check(read("package-lock.json").contains("\"node_modules/adder\""), "the lock file does not name the library");
+    outcome
+        .check(read("package-lock.json").contains("\"node_modules/adder\""), "the lock file does not name the library");
     outcome.check(read("node_modules/adder/index.js").contains("exports.sum"), "the library is not installed");
     outcome.check(dir.join("app/installed").exists(), "the install script did not run");
     outcome.check(read("answer").trim() == "42", "the program of the library does not run");
-    outcome.check(read("tests").contains("# pass 2") || read("tests").contains("pass 2"), "the tests did not pass");
+    outcome.check(read("tests").contains("pass 2"), "the tests did not pass");
     Ok(outcome)
 }
 
-/// A crate with a build script, a dependency by path, unit tests, a documentation test and a procedural macro.
+/// A workspace with a build script, a procedural macro by path, and tests, built through rustup's own `cargo`.
 pub(super) fn cargo(ground: &Ground, job: &Job) -> Result<Outcome> {
     let files = [
         ("Cargo.toml", "[workspace]\nmembers = [\"app\", \"mac\"]\nresolver = \"3\"\n"),
-        ("mac/Cargo.toml", "[package]\nname = \"mac\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[lib]\nproc-macro = true\n"),
-        ("mac/src/lib.rs", "#[proc_macro]\npub fn answer(_: proc_macro::TokenStream) -> proc_macro::TokenStream {\n    \"42\".parse().unwrap()\n}\n"),
-        ("app/Cargo.toml", "[package]\nname = \"app\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[dependencies]\nmac = { path = \"../mac\" }\n"),
-        ("app/build.rs", "fn main() {\n    let out = std::env::var(\"OUT_DIR\").unwrap();\n    std::fs::write(format!(\"{out}/two.rs\"), \"2\").unwrap();\n}\n"),
+        (
+            "mac/Cargo.toml",
+            "[package]\nname = \"mac\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[lib]\nproc-macro = true\n",
+        ),
+        (
+            "mac/src/lib.rs",
+            "#[proc_macro]\npub fn answer(_: proc_macro::TokenStream) -> proc_macro::TokenStream {\n    \"42\".parse().unwrap()\n}\n",
+        ),
+        (
+            "app/Cargo.toml",
+            "[package]\nname = \"app\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[dependencies]\nmac = { path = \"../mac\" }\n",
+        ),
+        (
+            "app/build.rs",
+            "fn main() {\n    let out = std::env::var(\"OUT_DIR\").unwrap();\n    std::fs::write(format!(\"{out}/two.rs\"), \"2\").unwrap();\n}\n",
+        ),
         ("app/src/lib.rs", include_str!("app.rs")),
         ("app/src/main.rs", "fn main() {\n    println!(\"{}\", app::sum(20, 22));\n}\n"),
     ];

@@ -46,9 +46,7 @@ pub(super) fn events(reply: &Reply) -> String {
 fn call(act: &Act) -> (&'static str, Value) {
     match act {
         Act::Read(file) => ("Read", json!({"file_path": file})),
-        Act::Edit { file, old, new } => {
-            ("Edit", json!({"file_path": file, "old_string": old, "new_string": new}))
-        }
+        Act::Edit { file, old, new } => ("Edit", json!({"file_path": file, "old_string": old, "new_string": new})),
         Act::Shell(command) => ("Bash", json!({"command": command, "description": "A step of the task"})),
     }
 }

@@ -197,9 +197,11 @@ fn text_of(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(text_of).collect::<Vec<_>>().join("\n"),
-        Value::Object(fields) => {
-            fields.get("text").or_else(|| fields.get("content")).or_else(|| fields.get("output")).map_or_else(String::new, text_of)
-        }
+        Value::Object(fields) => fields
+            .get("text")
+            .or_else(|| fields.get("content"))
+            .or_else(|| fields.get("output"))
+            .map_or_else(String::new, text_of),
         _ => String::new(),
     }
 }
