@@ -3,7 +3,7 @@
  * Has this been asked of this directory before?
  *
  * An entry holds the rights that the walk from one directory upwards grants one agent. It is found and trusted only
- * through its key: the agent's generation (new at every change of its rules), the directory's device and inode, the
+ * through its key: the agent's generation (new at every change of its rules), the directory's device, inode and generation, the
  * mount it is seen through, the moment of the last change of any mount in that namespace, and the number of directory
  * renames so far. Nothing is ever invalidated; a changed world asks with another key.
  *
@@ -62,10 +62,17 @@ static __always_inline void find_place(struct place *place, const struct questio
 	struct inode *inode = GET(dir, d_inode);
 	__u64 begun = *(volatile __u64 *)&dir_renames_begun;
 	__u64 event, id, a = settings.secret_a, b = settings.secret_b;
+	__u32 use = GET(inode, i_generation);
 	struct object o;
 	__u32 slot;
 
 	place->entry = NULL;
+	/*
+	 * A directory that is removed leaves its number (on an overlay: its address) to another one. Where the file system
+	 * does not tell the two apart, nothing is kept; overlayfs is one of those.
+	 */
+	if (!use)
+		return;
 	/* 0: no mount ever changed there, or there is no namespace (the read of an impossible address gives 0). */
 	event = GET(ns, event);
 	if (!event || begun != *(volatile __u64 *)&dir_renames_ended)
@@ -77,6 +84,8 @@ static __always_inline void find_place(struct place *place, const struct questio
 	b = mix_b(b, q->generation);
 	a = mix_a(a, o.ino);
 	b = mix_b(b, o.ino);
+	a = mix_a(a, use);
+	b = mix_b(b, use);
 	a = mix_a(a, ((__u64)o.dev << 32) ^ id);
 	b = mix_b(b, ((__u64)o.dev << 32) ^ id);
 	/*

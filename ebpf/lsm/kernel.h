@@ -139,6 +139,7 @@ struct inode {
 	umode_t i_mode;
 	struct super_block *i_sb;
 	unsigned long i_ino;
+	__u32 i_generation;	/* another for each use of a number; 0: this file system counts none */
 };
 
 struct qstr {
