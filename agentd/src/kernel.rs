@@ -14,6 +14,7 @@ use agentd_ebpf::net::{self, Net};
 use agentd_ebpf::{AgentsCgroup, Domains, Identifier, Kernel, Limits, Options, Proof, WriteError};
 use agentd_model::{AgentNumber, Domain, Tier, Tiers};
 use agentd_policy::compile::Compiled;
+use agentd_world::Observation;
 
 use crate::cgroup::Cgroups;
 use crate::clock::{Clock as _, HostClock};
@@ -189,12 +190,13 @@ fn tiers(support: &agentd_ebpf::Support, cgroups: &Cgroups) -> Tiers {
 }
 
 impl Loaded {
-    /// Starts to read what the kernel programs report.
-    pub fn listen(mut self, world: World) {
+    /// Starts to read what the kernel programs report. `spent` is called at once, on the reader's thread, when they have
+    /// marked an agent as exhausted; everything, this too, goes to the world.
+    pub fn listen(mut self, world: World, spent: impl Fn(AgentNumber) + Send + 'static) {
         let Some(programs) = self.programs.take() else { return };
         let mut log = self.net_log.take();
         let body = move || {
-            if let Err(error) = read_reports(&programs, &world, &mut log) {
+            if let Err(error) = read_reports(&programs, &world, &spent, &mut log) {
                 tracing::error!(error, "the kernel's reports cannot be read; refusals hold, and are not recorded");
             }
         };
@@ -204,12 +206,23 @@ impl Loaded {
     }
 }
 
-fn read_reports(programs: &Programs, world: &World, log: &mut Option<net::NetLog>) -> Result<(), String> {
+fn read_reports(
+    programs: &Programs,
+    world: &World,
+    spent: &dyn Fn(AgentNumber),
+    log: &mut Option<net::NetLog>,
+) -> Result<(), String> {
     let mut reader = programs.kernel.maps().events().map_err(|error| crate::errors::one_line(&error))?;
     loop {
         reader.wait(PATIENCE).map_err(|error| crate::errors::one_line(&error))?;
         let drained = reader.drain(|event| match event {
-            Ok(event) => drop(crate::reports::read(event).map(|observation| world.saw(observation))),
+            Ok(event) => {
+                let Some(observation) = crate::reports::read(event) else { return };
+                if let Observation::CpuExhausted { agent, .. } = &observation {
+                    spent(*agent);
+                }
+                world.saw(observation);
+            }
             Err(error) => tracing::warn!(?error, "a report of the kernel cannot be read"),
         });
         drained.map_err(|error| crate::errors::one_line(&error))?;

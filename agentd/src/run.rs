@@ -196,7 +196,10 @@ fn start(places: &Places) -> Result<(), StartError> {
         return Err(StartError::NotRecorded);
     }
     let adopted = adopt(&host, &world, &boot_id);
-    loaded.listen(world.clone());
+    let (freezer, known) = (host.clone(), world.clone());
+    loaded.listen(world.clone(), move |agent| {
+        known.state().agent(agent).into_iter().for_each(|agent| freezer.freeze_spent(agent));
+    });
     begin_polling(host.clone(), world.clone());
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();

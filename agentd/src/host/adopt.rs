@@ -11,7 +11,6 @@ use agentd_world::{Agent, Observation};
 
 use super::{Host, watcher};
 use crate::core::World;
-use crate::enforcer::CpuLimits;
 use crate::launch::{ConnectError, Shim};
 
 /// Adopts what runs and settles what does not. Returns how many agents run.
@@ -71,20 +70,22 @@ fn lost(host: &Host, world: &World, agent: AgentNumber, error: &dyn std::error::
 /// Makes the kernel what the journal says: limits, and frozen or not. What the kernel did meanwhile is taken in.
 fn settle(host: &Host, world: &World, agent: &Agent, slot: u32) {
     let cgroup = host.cgroups.of(agent.number);
-    let frozen = if agent.paused || agent.exhausted { cgroup.freeze() } else { cgroup.thaw() };
-    if let Err(error) = frozen {
-        tracing::warn!(agent = %agent.number, error = crate::errors::one_line(&error), "cannot settle the agent");
-    }
     let Some(account) = host.enforcer.account(slot, agent.number) else {
         tracing::error!(agent = %agent.number, "the kernel does not know the agent; it is killed");
         let _ = cgroup.kill();
         return;
     };
-    let spent = CpuTime(account.cpu_spent_ns);
-    if let Some(limit) = agent.cpu_limit.filter(|limit| limit.0 != account.cpu_limit_ns) {
-        // A top-up that was recorded and not yet told to the kernel.
-        let _ = host.enforcer.set_cpu(slot, agent.number, CpuLimits { limit: Some(limit) });
-    } else if account.exhausted != 0 {
-        world.saw(Observation::CpuExhausted { agent: agent.number, spent });
+    // A top-up that was recorded and not yet told to the kernel.
+    let raised = agent.cpu_limit.filter(|limit| limit.0 != account.cpu_limit_ns);
+    if let Some(limit) = raised {
+        let _ = host.set_cpu(slot, agent.number, limit);
+    }
+    let exhausted = raised.is_none() && account.exhausted != 0;
+    let frozen = if agent.paused || agent.exhausted || exhausted { cgroup.freeze() } else { cgroup.thaw() };
+    if let Err(error) = frozen {
+        tracing::warn!(agent = %agent.number, error = crate::errors::one_line(&error), "cannot settle the agent");
+    }
+    if exhausted {
+        world.saw(Observation::CpuExhausted { agent: agent.number, spent: CpuTime(account.cpu_spent_ns) });
     }
 }

@@ -150,10 +150,13 @@ fn launch(host: &Arc<Host>, world: &World, agent: &Arc<Agent>, attach: bool) -> 
     // Before anything is in the cgroup, so that the kernel's sum and the cgroup's own are the same.
     host.enforcer.admit(slot, number, cgroup_id, CpuLimits { limit: agent.spec.budget.cpu })?;
     made.admitted = Some(cgroup_id);
+    tracing::debug!(agent = %number, "has its cgroup");
 
     let request = request(host, agent, &cgroup, attach)?;
     let mut gate = host.spares.take()?.launch(&request)?;
+    tracing::debug!(agent = %number, "stands at its gate");
     let kernel_rules = load_rules(host, agent, slot, &gate)?;
+    tracing::debug!(agent = %number, kernel_rules, "has its rules");
     host.enforcer.mark(gate.init_pidfd(), slot, number)?;
     let stream = attach.then(|| gate.attach(Pace::AgentWaits)).transpose().map_err(Failure::Attach)?;
 
@@ -164,7 +167,9 @@ fn launch(host: &Arc<Host>, world: &World, agent: &Arc<Agent>, attach: bool) -> 
     if !world.saw_durably(started) {
         return Err(Failure::NotRecorded);
     }
+    tracing::debug!(agent = %number, "its start is recorded");
     let (mut shim, start) = gate.open()?;
+    tracing::debug!(agent = %number, "its gate is open");
     if let Start::NotRunning { errno, program } = &start {
         tracing::info!(agent = %number, errno, program, "the program could not be run");
     }

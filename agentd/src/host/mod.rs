@@ -16,7 +16,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use agentd_model::{AgentNumber, Domain, Spend, Tier, Tiers};
+use agentd_model::{AgentNumber, Domain, Duration as CpuTime, Spend, Tier, Tiers};
 use agentd_world::Agent;
 
 pub use adopt::adopt;
@@ -26,7 +26,7 @@ pub use slots::Slots;
 
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::core::World;
-use crate::enforcer::Enforcer;
+use crate::enforcer::{CpuLimits, EnforceError, Enforcer};
 use crate::launch::{Confinement, Landlock, Pace, Seccomp, Shim};
 use crate::places::Places;
 
@@ -46,6 +46,8 @@ pub struct Host {
     pub slots: Slots,
     /// Agents whose gate is not open yet: whoever freezes one would wait for it in vain.
     launching: Mutex<HashSet<AgentNumber>>,
+    /// Held while a CPU limit changes, and while an agent is frozen because of the one it has.
+    limits: Mutex<()>,
     shims: Mutex<HashMap<AgentNumber, Shim>>,
     spares: launcher::Spares,
 }
@@ -72,8 +74,8 @@ impl Host {
     /// A host with nothing running.
     pub fn new(places: Places, cgroups: Cgroups, enforcer: Arc<dyn Enforcer>, tiers: Tiers, uring_hook: bool) -> Host {
         let (shims, spares, slots) = (Mutex::default(), launcher::Spares::default(), Slots::default());
-        let launching = Mutex::default();
-        Host { places, cgroups, enforcer, tiers, uring_hook, slots, launching, shims, spares }
+        let (launching, limits) = (Mutex::default(), Mutex::default());
+        Host { places, cgroups, enforcer, tiers, uring_hook, slots, launching, limits, shims, spares }
     }
 
     /// What confines an agent beside the kernel programs, on this host.
@@ -109,6 +111,27 @@ impl Host {
         // Held over the call, so that the end of a launch cannot pass between the look and the freezing.
         let launching = self.launching.lock().unwrap_or_else(PoisonError::into_inner);
         if launching.contains(&agent) { Ok(()) } else { self.cgroups.of(agent).freeze() }
+    }
+
+    /// Freezes an agent that the kernel programs have just marked as exhausted, without waiting for the world, which
+    /// will say the same once the disk has it (`docs/decisions/0005`).
+    ///
+    /// A limit that was raised in between has taken the mark away, and then nothing is frozen: the thaw that follows a
+    /// raise comes after the new limit is set.
+    pub fn freeze_spent(&self, agent: &Agent) {
+        let Some(started) = agent.started.as_ref().filter(|_| agent.is_live()) else { return };
+        let _limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let account = self.enforcer.account(started.slot, agent.number);
+        if account.is_some_and(|account| account.exhausted != 0)
+            && let Err(error) = self.freeze(agent.number)
+        {
+            tracing::warn!(agent = %agent.number, error = crate::errors::one_line(&error), "cannot freeze the agent");
+        }
+    }
+
+    fn set_cpu(&self, slot: u32, agent: AgentNumber, limit: CpuTime) -> Result<(), EnforceError> {
+        let _limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        self.enforcer.set_cpu(slot, agent, CpuLimits { limit: Some(limit) })
     }
 
     fn launches(&self, agent: AgentNumber) {

@@ -9,7 +9,6 @@ use agentd_world::State;
 use super::Host;
 use super::launcher;
 use crate::core::{LaunchTicket, Performer, World};
-use crate::enforcer::CpuLimits;
 
 /// Does what the world wants done on this host.
 pub struct HostPerformer {
@@ -27,8 +26,7 @@ impl HostPerformer {
     fn set_cpu(&self, state: &State, agent: AgentNumber, limit: Duration) {
         let slot = state.agent(agent).and_then(|agent| agent.started.as_ref()).map(|started| started.slot);
         let Some(slot) = slot else { return };
-        let limits = CpuLimits { limit: Some(limit) };
-        report(agent, "set the CPU limit", self.host.enforcer.set_cpu(slot, agent, limits));
+        report(agent, "set the CPU limit", self.host.set_cpu(slot, agent, limit));
     }
 }
 

@@ -121,6 +121,10 @@ impl Journal {
         drop(rows);
         drop(statement);
         chain.check_end(&read_head(&connection).map_err(database)?).map_err(damaged)?;
+        // A full disk is no reason not to start: what cannot be written later is refused then.
+        if let Err(error) = wal::make_room(&path.with_extension("sqlite-wal")) {
+            tracing::warn!(%error, "no room can be made for the journal's log");
+        }
         Ok(Opened { journal: Journal { connection, path: path.to_owned() }, chain, torn_bytes })
     }
 

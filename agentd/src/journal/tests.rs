@@ -94,8 +94,13 @@ fn a_torn_tail_is_cut_and_told_and_loses_nothing_acknowledged() {
     let directory = Directory::new("torn");
     let (mut opened, _) = open(&directory).unwrap();
     append(&mut opened, 0..3);
-    let whole = fs::metadata(directory.journal().with_extension("sqlite-wal")).unwrap().len() as usize;
+    let written = || {
+        let log = fs::read(directory.journal().with_extension("sqlite-wal")).unwrap();
+        log.iter().rposition(|byte| *byte != 0).unwrap() + 1
+    };
+    let whole = written();
     append(&mut opened, 3..6);
+    let end = written();
 
     let crashed = crash(&directory, "torn-whole", |_| ());
     let (found, count) = open(&crashed).unwrap();
@@ -107,11 +112,29 @@ fn a_torn_tail_is_cut_and_told_and_loses_nothing_acknowledged() {
         let (found, count) = open(&crashed).unwrap();
         assert_eq!(count, 3, "cut at {cut}");
         assert_eq!(found.torn_bytes > 0, cut >= 16, "cut at {cut}: {}", found.torn_bytes);
+        drop(found);
+        // The same where the file was long enough before: what did not arrive is still zero.
+        let crashed = crash(&directory, "torn-room", |log| log[whole + cut..].fill(0));
+        let (found, count) = open(&crashed).unwrap();
+        assert_eq!((count, found.torn_bytes > 0), (3, cut >= 16), "zero from {cut}: {}", found.torn_bytes);
     }
-    let crashed = crash(&directory, "torn-flip", |log| *log.last_mut().unwrap() ^= 1);
+    let crashed = crash(&directory, "torn-flip", |log| log[end - 1] ^= 1);
     let (found, count) = open(&crashed).unwrap();
     assert_eq!(count, 3);
     assert!(found.torn_bytes > 0);
+}
+
+#[test]
+fn commits_write_over_bytes_that_the_log_has_already() {
+    let directory = Directory::new("room");
+    let (mut opened, _) = open(&directory).unwrap();
+    let length = || fs::metadata(directory.journal().with_extension("sqlite-wal")).unwrap().len();
+    let before = length();
+    // Twice what SQLite keeps in the log: it goes round, and the file stays as it is.
+    for agent in 0..2_500 {
+        append(&mut opened, agent..agent + 1);
+    }
+    assert_eq!(length(), before);
 }
 
 #[test]
