@@ -88,7 +88,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 _ => {
                     let spare = if *name == "launch" { None } else { spare.take() };
                     let mut gate = match spare {
-                        Some(spare) => spare.launch(&fallback)?,
+                        Some(spare) => spare.launch(&fallback)?.wait()?,
                         None => launch(&program, &fallback)?,
                     };
                     let gate_time = Instant::now();

@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy takes for something else")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -971,12 +971,12 @@ fn anchors_are_what_the_agent_will_see() {
     lab.request.spec.paths.last_mut().unwrap().optional = true;
     fs::write("/tmp/agentd-unseen", "on the host, not in the agent's view").unwrap();
     let gate = lab.launch();
+    let uses = || gate.anchors().iter().flat_map(|a| a.uses.iter().map(|of_rule| (of_rule, identity(&a.file))));
     let of = |rule: usize| -> Vec<_> {
-        let of_rule = gate.anchors().iter().filter(|a| a.rule == rule && a.kind != AnchorKind::Way);
-        of_rule.map(|a| (a.kind.clone(), identity(&a.file))).collect()
+        let of_rule = uses().filter(|(a, _)| a.rule == rule && a.kind != AnchorKind::Way);
+        of_rule.map(|(a, file)| (a.kind.clone(), file)).collect()
     };
-    let ways: Vec<_> =
-        gate.anchors().iter().filter(|a| a.kind == AnchorKind::Way).map(|a| identity(&a.file)).collect();
+    let ways: Vec<_> = uses().filter(|(a, _)| a.kind == AnchorKind::Way).map(|(_, file)| file).collect();
     let name = |names: &[&str]| AnchorKind::Name { names: names.iter().map(ToString::to_string).collect() };
     let (directory, file) = (AnchorKind::Object { directory: true }, AnchorKind::Object { directory: false });
     let here = identity_at(&work);
@@ -985,8 +985,8 @@ fn anchors_are_what_the_agent_will_see() {
         of(1),
         [
             (name(&["link"]), here),
-            (name(&["file"]), identity_at(&work.join("real"))),
             (file.clone(), identity_at(&work.join("real/file"))),
+            (name(&["file"]), identity_at(&work.join("real"))),
         ]
     );
     assert_eq!(of(2), [(name(&["missing"]), here)]);
@@ -998,6 +998,8 @@ fn anchors_are_what_the_agent_will_see() {
     assert_ne!(tmp[0].1, identity_at(Path::new("/tmp")), "its own /tmp, not the host's");
     assert_eq!(of(7), [(name(&["agentd-unseen"]), tmp[0].1)]);
     assert_eq!(of(8), [(file, identity_at(Path::new("/etc/passwd")))]);
+    let files: Vec<_> = gate.anchors().iter().map(|anchor| identity(&anchor.file)).collect();
+    assert_eq!(files.len(), files.iter().collect::<BTreeSet<_>>().len(), "nothing is opened twice");
     assert_eq!(of(9), []);
     for above in [here, identity_at(&work.join("real")), tmp[0].1] {
         assert_eq!(ways.iter().filter(|way| **way == above).count(), 1, "each directory above a denial, once");
@@ -1055,7 +1057,7 @@ fn a_spare_shim_serves_and_an_unused_one_ends() {
     let spare = Spare::start(Path::new(SHIM)).unwrap();
     drop(spare);
     let spare = Spare::start(Path::new(SHIM)).unwrap();
-    let mut gate = spare.launch(&lab.request).unwrap();
+    let mut gate = spare.launch(&lab.request).unwrap().wait().unwrap();
     let mut client = Client::new(gate.attach(Pace::AgentWaits).unwrap());
     let (shim, _) = gate.open().unwrap();
     assert_eq!(client.hear_all(), code(6));

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agentd_abi::Object;
-use agentd_model::{AgentNumber, Gap};
+use agentd_model::{AgentNumber, AgentSpec, Domain, Gap, Tier};
 use agentd_policy::compile::{CompileError, Resolved, Target, compile};
 use agentd_world::{Agent, Observation};
 
@@ -21,7 +21,7 @@ use super::{Host, watcher};
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::core::{LaunchTicket, Launched, World};
 use crate::enforcer::{CpuLimits, EnforceError};
-use crate::launch::{Anchor, AnchorKind, AtGate, LaunchError, LaunchRequest, OpenError, Pace, Spare, Start};
+use crate::launch::{Anchor, AnchorKind, AnchorUse, LaunchError, LaunchRequest, OpenError, Pace, Spare, Start};
 
 /// The program that becomes the shim: this very one, also after it was replaced on disk by an upgrade.
 const SELF: &str = "/proc/self/exe";
@@ -153,10 +153,12 @@ fn launch(host: &Arc<Host>, world: &World, agent: &Arc<Agent>, attach: bool) -> 
     tracing::debug!(agent = %number, "has its cgroup");
 
     let request = request(host, agent, &cgroup, attach)?;
-    let mut gate = host.spares.take()?.launch(&request)?;
-    tracing::debug!(agent = %number, "stands at its gate");
-    let kernel_rules = load_rules(host, agent, slot, &gate)?;
+    let seen = host.spares.take()?.launch(&request)?;
+    tracing::debug!(agent = %number, "has its view");
+    let kernel_rules = load_rules(host, agent, slot, seen.anchors())?;
     tracing::debug!(agent = %number, kernel_rules, "has its rules");
+    let mut gate = seen.wait()?;
+    tracing::debug!(agent = %number, "stands at its gate");
     host.enforcer.mark(gate.init_pidfd(), slot, number)?;
     let stream = attach.then(|| gate.attach(Pace::AgentWaits)).transpose().map_err(Failure::Attach)?;
 
@@ -214,27 +216,35 @@ fn own_home(state_dir: &Path, agent: &Agent) -> io::Result<()> {
     fs::set_permissions(state_dir, fs::Permissions::from_mode(0o711))
 }
 
-/// Compiles the rules to what they name in the agent's own view, and puts them into the kernel's tables.
-fn load_rules(host: &Host, agent: &Agent, slot: u32, gate: &AtGate) -> Result<u32, Failure> {
-    let anchors = gate.anchors();
-    let files: Vec<_> = anchors.iter().map(|anchor| anchor.file.as_fd()).collect();
-    let objects = host.enforcer.identify(&files)?;
-    let resolved: Vec<Resolved> = anchors.iter().zip(objects).map(resolve).collect();
-    let compiled = compile(agent.number, &agent.spec.paths, &resolved, &agent.spec.nets)?;
+/// Compiles the rules to what they name in the agent's own view, and puts them into the kernel's tables. Where no program
+/// of the kernel would look at rules on files, only those on addresses are put there.
+fn load_rules(host: &Host, agent: &Agent, slot: u32, anchors: &[Anchor]) -> Result<u32, Failure> {
+    let AgentSpec { paths, nets, .. } = agent.spec.as_ref();
+    let compiled = match host.tiers.of(Domain::Files) {
+        Tier::Lsm => {
+            let files: Vec<_> = anchors.iter().map(|anchor| anchor.file.as_fd()).collect();
+            let objects = host.enforcer.identify(&files)?;
+            let resolved: Vec<Resolved> = anchors.iter().zip(objects).flat_map(resolve).collect();
+            compile(agent.number, paths, &resolved, nets)?
+        }
+        _ => compile(agent.number, &[], &[], nets)?,
+    };
     Ok(host.enforcer.load(slot, agent.number, &compiled)?)
 }
 
-fn resolve((anchor, object): (&Anchor, Object)) -> Resolved {
-    let target = match &anchor.kind {
-        AnchorKind::Way => Target::Way { directory: object },
-        AnchorKind::Object { directory } => Target::Object { object, directory: *directory },
-        AnchorKind::Name { names } => match names.as_slice() {
-            [only] => Target::Name { directory: object, name: only.clone().into_bytes() },
-            [.., parent, last] => {
-                Target::Pattern { parent: Some(parent.clone().into_bytes()), name: last.clone().into_bytes() }
-            }
-            [] => unreachable!("an anchor by name has at least one name"),
-        },
-    };
-    Resolved { rule: anchor.rule, target }
+fn resolve((anchor, object): (&Anchor, Object)) -> impl Iterator<Item = Resolved> {
+    anchor.uses.iter().map(move |AnchorUse { rule, kind }| {
+        let target = match kind {
+            AnchorKind::Way => Target::Way { directory: object },
+            AnchorKind::Object { directory } => Target::Object { object, directory: *directory },
+            AnchorKind::Name { names } => match names.as_slice() {
+                [only] => Target::Name { directory: object, name: only.clone().into_bytes() },
+                [.., parent, last] => {
+                    Target::Pattern { parent: Some(parent.clone().into_bytes()), name: last.clone().into_bytes() }
+                }
+                [] => unreachable!("an anchor by name has at least one name"),
+            },
+        };
+        Resolved { rule: *rule, target }
+    })
 }

@@ -11,7 +11,7 @@ use agentd_model::Origin;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::handle::{self, Shim, ShimEvent};
-use super::messages::{Command, Failure, NoteKind, Pace, Progress};
+use super::messages::{Command, Failure, Note, NoteKind, Pace, Progress};
 use super::passing::{Channel, Wait};
 use super::request::LaunchRequest;
 
@@ -21,18 +21,25 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a killed init may take to die.
 const DEATH_MS: u16 = 10_000;
 
-/// Something that a rule names, as the agent sees it. Its file stays open in the shim while the agent lives.
+/// Something that rules name, as the agent sees it. Its file stays open in the shim while the agent lives.
 #[derive(Debug)]
 pub struct Anchor {
+    /// Opened with `O_PATH`: an object, or the directory that a name is in.
+    pub file: OwnedFd,
+    /// What it is to the rules; at least one.
+    pub uses: Vec<AnchorUse>,
+}
+
+/// What an [`Anchor`] is to one rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnchorUse {
     /// Index in the specification's `paths`. A rule may have several anchors, or none (optional and absent; a pattern).
     pub rule: usize,
-    /// Opened with `O_PATH`: the object, or the directory that the name is in.
-    pub file: OwnedFd,
-    /// Which of them.
+    /// What.
     pub kind: AnchorKind,
 }
 
-/// What an [`Anchor`] is.
+/// How a rule uses an [`Anchor`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AnchorKind {
     /// The object at the rule's path, symbolic links followed.
@@ -146,34 +153,77 @@ impl Spare {
         start().map_err(|source| LaunchError::Shim { program: program.display().to_string(), source })
     }
 
-    /// Launches an agent with this shim. Blocks, for a few milliseconds.
-    pub fn launch(self, request: &LaunchRequest) -> Result<AtGate, LaunchError> {
-        let Spare(mut gate) = self;
-        let broke_off = |source| LaunchError::BrokeOff { agent: request.agent, source };
-        let channel = gate.channel_mut();
-        channel.send(request, &[], Wait::Block).map_err(broke_off)?;
+    /// Launches an agent with this shim. Blocks, for a few milliseconds, until the agent's view is made and everything
+    /// that the rules name is found in it; meanwhile init goes on to give up its rights.
+    pub fn launch(self, request: &LaunchRequest) -> Result<Seen<'_>, LaunchError> {
+        let Spare(gate) = self;
+        let mut seen = Seen { gate, request };
+        seen.gate.channel_mut().send(request, &[], Wait::Block).map_err(|source| seen.broke_off(source))?;
         loop {
-            let channel = gate.channel_mut();
-            match channel.read().map_err(broke_off)?.ok_or_else(|| broke_off(closed()))? {
+            match seen.read()? {
                 Progress::Anchors { notes } => {
-                    for note in notes {
-                        let file = gate.channel_mut().files.pop_front().ok_or_else(|| broke_off(closed()))?;
-                        let kind = match note.kind {
-                            NoteKind::Object { directory } => AnchorKind::Object { directory },
-                            NoteKind::Name { names } => AnchorKind::Name { names },
-                            NoteKind::Way => AnchorKind::Way,
-                        };
-                        gate.anchors.push(Anchor { rule: note.rule, file, kind });
+                    for notes in notes {
+                        let file = seen.gate.channel_mut().files.pop_front();
+                        let file = file.ok_or_else(|| seen.broke_off(closed()))?;
+                        seen.gate.anchors.push(Anchor { file, uses: notes.into_iter().map(anchor_use).collect() });
                     }
                 }
-                Progress::AtGate { init_pid, landlock_abi } => {
-                    let pidfd = channel.files.pop_front().ok_or_else(|| broke_off(closed()))?;
-                    gate.init = Some((init_pid, pidfd));
-                    gate.landlock_abi = landlock_abi;
-                    return Ok(gate);
-                }
-                Progress::Failed { failure } => return Err(describe(failure, request)),
+                Progress::Seen => return Ok(seen),
+                other => return Err(seen.unexpected(other)),
             }
+        }
+    }
+}
+
+fn anchor_use(Note { rule, kind }: Note) -> AnchorUse {
+    let kind = match kind {
+        NoteKind::Object { directory } => AnchorKind::Object { directory },
+        NoteKind::Name { names } => AnchorKind::Name { names },
+        NoteKind::Way => AnchorKind::Way,
+    };
+    AnchorUse { rule, kind }
+}
+
+/// An agent whose view is made, and whose init is on its way to the gate. Dropped, it is dead, as [`AtGate`] is.
+#[derive(Debug)]
+pub struct Seen<'a> {
+    gate: AtGate,
+    request: &'a LaunchRequest,
+}
+
+impl Seen<'_> {
+    /// What the rules name.
+    pub fn anchors(&self) -> &[Anchor] {
+        &self.gate.anchors
+    }
+
+    /// Waits until init stands at the gate.
+    pub fn wait(mut self) -> Result<AtGate, LaunchError> {
+        match self.read()? {
+            Progress::AtGate { init_pid, landlock_abi } => {
+                let pidfd = self.gate.channel_mut().files.pop_front().ok_or_else(|| self.broke_off(closed()))?;
+                self.gate.init = Some((init_pid, pidfd));
+                self.gate.landlock_abi = landlock_abi;
+                Ok(self.gate)
+            }
+            other => Err(self.unexpected(other)),
+        }
+    }
+
+    fn read(&mut self) -> Result<Progress, LaunchError> {
+        let read = self.gate.channel_mut().read();
+        read.and_then(|progress| progress.ok_or_else(closed)).map_err(|source| self.broke_off(source))
+    }
+
+    fn broke_off(&self, source: io::Error) -> LaunchError {
+        LaunchError::BrokeOff { agent: self.request.agent, source }
+    }
+
+    /// A failure, or something out of turn.
+    fn unexpected(&self, progress: Progress) -> LaunchError {
+        match progress {
+            Progress::Failed { failure } => describe(failure, self.request),
+            other => self.broke_off(io::Error::other(format!("{other:?} out of turn"))),
         }
     }
 }
@@ -192,9 +242,9 @@ impl Drop for AtGate {
     }
 }
 
-/// Starts a shim and launches an agent with it. Blocks, for a few milliseconds.
+/// Starts a shim and launches an agent with it, up to its gate. Blocks, for a few milliseconds.
 pub fn launch(program: &Path, request: &LaunchRequest) -> Result<AtGate, LaunchError> {
-    Spare::start(program)?.launch(request)
+    Spare::start(program)?.launch(request)?.wait()
 }
 
 fn closed() -> io::Error {

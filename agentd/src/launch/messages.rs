@@ -39,8 +39,10 @@ pub(crate) enum Command {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Progress {
-    /// Some anchors; their files come with the line, in order.
-    Anchors { notes: Vec<Note> },
+    /// Some anchors: their files come with the line, and what each of them is to the rules, in the same order.
+    Anchors { notes: Vec<Vec<Note>> },
+    /// These were all.
+    Seen,
     /// Init waits; its pidfd comes with the line.
     AtGate { init_pid: i32, landlock_abi: Option<u32> },
     /// It did not work; nothing is left of it.
@@ -52,7 +54,9 @@ pub(crate) enum Progress {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Report {
     /// As [`Progress::Anchors`].
-    Anchors { notes: Vec<Note> },
+    Anchors { notes: Vec<Vec<Note>> },
+    /// As [`Progress::Seen`]: the view is made, and everything in it that the rules name.
+    Seen,
     /// The master of the pty comes with the line.
     Terminal,
     /// All is made, all rights are dropped; waiting for a [`Go`].
@@ -73,7 +77,7 @@ pub(crate) enum Report {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Go;
 
-/// What an anchor's file is.
+/// What an anchor's file is to a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Note {
     /// Index in `spec.paths`.

@@ -10,10 +10,11 @@
 //!     │                        │ and every rule's file │ reaps everything, never execs
 //! ```
 //!
-//! [`launch`] returns when init has made the agent's view of the file system, opened whatever the rules name *in that
-//! view*, and given up its rights. Nothing of the agent's has run. The daemon then loads the kernel's rules for those
-//! very objects, marks init as the agent by its pidfd, and calls [`AtGate::open`]; the program is init's child and
-//! inherits the mark. Dropping an [`AtGate`] instead kills all that was made, and returns when it is dead.
+//! [`Spare::launch`] returns when init has made the agent's view of the file system and opened whatever the rules name
+//! *in that view*. While the daemon loads the kernel's rules for those very objects, init gives up its rights;
+//! [`Seen::wait`] returns when it has. Nothing of the agent's has run. The daemon marks init as the agent by its pidfd and
+//! calls [`AtGate::open`]; the program is init's child and inherits the mark. Dropping a [`Seen`] or an [`AtGate`] instead
+//! kills all that was made, and returns when it is dead.
 //!
 //! The shim keeps every rule's file open as long as the agent lives: an inode number that a rule names is then never
 //! given to another file.
@@ -32,7 +33,7 @@ pub(crate) mod passing;
 mod request;
 pub(crate) mod seccomp;
 
-pub use at_gate::{Anchor, AnchorKind, AtGate, LaunchError, OpenError, Spare, Start, launch};
+pub use at_gate::{Anchor, AnchorKind, AnchorUse, AtGate, LaunchError, OpenError, Seen, Spare, Start, launch};
 pub use handle::{ConnectError, Shim, ShimEvent, ShimWatch};
 pub use messages::{ExitRecord, Pace, ShimStatus, read_exit_record};
 pub use request::{Confinement, Landlock, LaunchRequest, Seccomp, landlock_abi};

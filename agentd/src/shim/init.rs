@@ -17,10 +17,11 @@ use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, fchown};
 
+use super::lookup::step;
 use super::program::{OUR_FAULT, Program, Streams, Trouble};
 use super::rights;
 use super::sys::{self, Ended, Side};
-use super::view::{self, step};
+use super::view;
 use crate::launch::LaunchRequest;
 use crate::launch::messages::{Failure, Go, Report};
 use crate::launch::passing::{Channel, FILES_LIMIT, Wait};
@@ -87,10 +88,12 @@ fn live(
         streams = [Some(slave.try_clone().map_err(step("share the pty"))?), Some(slave), None];
     }
     for batch in found.chunks(FILES_LIMIT) {
-        let notes = batch.iter().map(|found| found.note.clone()).collect();
+        let notes = batch.iter().map(|found| found.notes.clone()).collect();
         let files: Vec<_> = batch.iter().map(|found| found.file.as_fd()).collect();
         channel.send(&Report::Anchors { notes }, &files, Wait::Block).map_err(lost())?;
     }
+    // The daemon can load the rules meanwhile.
+    channel.send(&Report::Seen, &[], Wait::Block).map_err(lost())?;
     let landlock_abi = rights::give_up(spec, request.confinement, &found)?;
     drop(found);
 

@@ -7,7 +7,9 @@
 //!
 //! It outlives the daemon. If it dies itself, the agent dies with it, because nobody would hold its rules' files open.
 
+mod anchors;
 mod init;
+mod lookup;
 mod output;
 mod program;
 mod rights;
@@ -32,7 +34,7 @@ use self::init::Inheritance;
 use self::output::Log;
 use self::serve::{Init, Plumbing};
 use self::sys::Side;
-use self::view::step;
+use self::lookup::step;
 use crate::launch::LaunchRequest;
 use crate::launch::messages::{Failure, Progress};
 use crate::launch::passing::{Channel, Wait};

@@ -9,7 +9,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{chdir, setsid};
 
 use super::sys::{self, Strings};
-use super::view::step;
+use super::lookup::step;
 use crate::launch::messages::Failure;
 
 /// Statuses as env(1) has them.

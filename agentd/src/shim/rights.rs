@@ -14,9 +14,10 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
+use super::anchors::Found;
+use super::lookup::step;
 use super::sys;
-use super::view::{Found, step};
-use crate::launch::messages::{Failure, NoteKind};
+use crate::launch::messages::{Failure, Note, NoteKind};
 use crate::launch::{Confinement, Landlock, landlock, seccomp};
 
 /// How much sooner than others the kernel kills an agent when memory runs out.
@@ -65,11 +66,12 @@ pub(crate) fn give_up(spec: &AgentSpec, confinement: Confinement, found: &[Found
 }
 
 fn allowed<'a>(spec: &AgentSpec, found: &'a [Found]) -> Vec<(Rights, &'a OwnedFd, bool)> {
-    let object = |found: &'a Found| match found.note.kind {
-        NoteKind::Object { directory } => Some((spec.paths.get(found.note.rule)?.allow, &found.file, directory)),
+    let notes = found.iter().flat_map(|found| found.notes.iter().map(move |note| (note, &found.file)));
+    let object = |(note, file): (&Note, &'a OwnedFd)| match note.kind {
+        NoteKind::Object { directory } => Some((spec.paths.get(note.rule)?.allow, file, directory)),
         NoteKind::Name { .. } | NoteKind::Way => None,
     };
-    found.iter().filter_map(object).collect()
+    notes.filter_map(object).collect()
 }
 
 /// Limits and settings that an agent must not inherit from the daemon.

@@ -296,6 +296,7 @@ impl Shim {
                 self.progress(&Progress::Anchors { notes }, &borrowed);
                 self.anchors.extend(files);
             }
+            Report::Seen => self.progress(&Progress::Seen, &[]),
             Report::Terminal => {
                 let master = self.init.channel.files.pop_front();
                 let stdin = master.as_ref().map(OwnedFd::try_clone).transpose()?;
