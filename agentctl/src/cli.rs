@@ -165,7 +165,11 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let no_color = arguments.iter().take_while(|a| *a != "--").any(|a| a == "--no-color");
     let early = Ui::new(no_color, false, false);
     let color = if no_color { ColorChoice::Never } else { ColorChoice::Auto };
-    let parsed = presented().color(color).try_get_matches_from(&arguments).and_then(|m| Cli::from_arg_matches(&m));
+    let parse = |command: clap::Command| {
+        command.color(color).try_get_matches_from(&arguments).and_then(|matches| Cli::from_arg_matches(&matches))
+    };
+    // Help is dressed only for those who see it.
+    let parsed = parse(command()).or_else(|_undressed| parse(presented()));
     let (ui, result) = match parsed {
         Ok(cli) => {
             let ui = Ui::new(cli.global.no_color, cli.global.quiet, cli.global.json);

@@ -4,6 +4,7 @@
 //! budget, the user, the promises that this host cannot keep. What is left can only fail at the launch: a path that does
 //! not exist in the agent's own view.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -74,7 +75,8 @@ pub fn assemble(
         accepted_gaps: vec![],
         tmp_directories: expanded.tmp_directories,
     };
-    spec.accepted_gaps = check_promises(params, &spec, &accepted, service)?;
+    spec.accepted_gaps = accepted;
+    spec.accepted_gaps = check_promises(params, &spec, service)?;
     Ok(Assembled { name, spec })
 }
 
@@ -138,9 +140,9 @@ fn account(params: &SpawnParams, caller: u32, next: AgentNumber) -> Result<Accou
 }
 
 /// The set of profiles with the chosen one in it, and its name.
-fn profile(choice: &ProfileChoice, directory: &Path) -> Result<(Profiles, String), ErrorObject> {
+fn profile(choice: &ProfileChoice, directory: &Path) -> Result<(Cow<'static, Profiles>, String), ErrorObject> {
     static BUILT_IN: LazyLock<Profiles> = LazyLock::new(Profiles::built_in);
-    let mut profiles = BUILT_IN.clone();
+    let mut profiles = Cow::Borrowed(&*BUILT_IN);
     let mut entries: Vec<_> = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|e| e.path()).collect();
     entries.sort();
     for path in entries.iter().filter(|path| path.extension().is_some_and(|extension| extension == "toml")) {
@@ -148,7 +150,7 @@ fn profile(choice: &ProfileChoice, directory: &Path) -> Result<(Profiles, String
         let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("cannot read {shown}: {error}")))?;
         // A file that is wrong is told to whoever asks for it, and to nobody else.
         match Profile::parse(&text) {
-            Ok(profile) => drop(profiles.add(profile)),
+            Ok(profile) => drop(profiles.to_mut().add(profile)),
             Err(error) if is_meant(choice, path) => return Err(rejected(&shown.to_string(), &error)),
             Err(error) => tracing::warn!(profile = %shown, %error, "the profile cannot be read"),
         }
@@ -158,7 +160,7 @@ fn profile(choice: &ProfileChoice, directory: &Path) -> Result<(Profiles, String
         ProfileChoice::Text(text) => {
             let profile = Profile::parse(text).map_err(|error| rejected("the profile", &error))?;
             let name = profile.name.clone();
-            profiles.add(profile).map_err(usage)?;
+            profiles.to_mut().add(profile).map_err(usage)?;
             Ok((profiles, name))
         }
     }
@@ -229,13 +231,11 @@ fn environment(params: &SpawnParams, expanded: &Expanded, account: &Account, hom
 fn check_promises(
     params: &SpawnParams,
     spec: &AgentSpec,
-    accepted: &[Gap],
     service: &Service,
 ) -> Result<Vec<Gap>, ErrorObject> {
     let demand = if params.require_lsm { Demand::Lsm } else { Demand::Promises };
-    let wanted = AgentSpec { accepted_gaps: accepted.to_vec(), ..spec.clone() };
-    check(&wanted, &service.host.tiers, demand).map_err(|error| {
+    check(spec, &service.host.tiers, demand).map_err(|error| {
         let object = ErrorObject::from_error(ErrorCode::Refused, &error);
-        error.hint(&wanted).into_iter().fold(object, ErrorObject::hint)
+        error.hint(spec).into_iter().fold(object, ErrorObject::hint)
     })
 }

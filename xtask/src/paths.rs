@@ -17,6 +17,11 @@ pub(crate) fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
+/// A program as it is installed, measured and tested; `cargo xtask build` puts it there.
+pub(crate) fn shipped(name: &str) -> PathBuf {
+    target().join("ship").join(name)
+}
+
 /// This user's cache, made if it is not there.
 pub(crate) fn cache() -> Result<PathBuf> {
     let base = match env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()) {

@@ -37,6 +37,13 @@ pub(crate) fn bpf_rust() -> Result<BpfRust> {
     Ok(BpfRust { src_root: core_source(&compiler)?, linker_dir: linker(&compiler)? })
 }
 
+/// The platform that the compiler runs on, and compiles for if nothing else is said.
+pub(crate) fn host() -> Result<String> {
+    let text = sh::output(sh::command("rustc").arg("-vV"))?;
+    let host = text.lines().find_map(|row| row.strip_prefix("host: "));
+    host.map(str::to_owned).context("rustc -vV names no host")
+}
+
 /// A word on each piece for `setup --dry-run`.
 pub(crate) fn describe() -> Result<String> {
     let compiler = Compiler::current()?;

@@ -16,6 +16,7 @@ use agentd_abi::Object;
 use agentd_model::{AgentNumber, AgentSpec, Domain, Gap, Tier};
 use agentd_policy::compile::{CompileError, Resolved, Target, compile};
 use agentd_world::{Agent, Observation};
+use tokio::sync::oneshot;
 
 use super::{Host, watcher};
 use crate::cgroup::{Cgroup, CgroupError};
@@ -84,19 +85,15 @@ pub(super) fn begin(host: Arc<Host>, world: World, agent: Arc<Agent>, ticket: Op
     let number = agent.number;
     let name = format!("launch-{number}");
     let body = move || {
-        let (attach, outcome) = ticket.map_or((false, None), |ticket| (ticket.attach, Some(ticket.outcome)));
+        let mut client = Client::of(ticket);
         host.launches(agent.number);
-        let result = launch(&host, &world, &agent, attach);
+        let result = launch(&host, &world, &agent, &mut client);
         host.launched(agent.number, &world);
-        let result = result.map_err(|failure| {
+        if let Err(failure) = result {
             let reason = crate::errors::one_line(&failure);
             tracing::warn!(agent = %agent.number, reason, "the launch failed");
             world.saw_durably(Observation::LaunchFailed { agent: agent.number, reason: reason.clone() });
-            reason
-        });
-        if let Some(outcome) = outcome {
-            // Whoever asked may have gone; the agent runs all the same.
-            let _ = outcome.send(result);
+            client.tell(Err(reason));
         }
         // The agent has just begun, and its client waits for it: what nobody waits for comes after that.
         std::thread::sleep(HEAD_START);
@@ -104,6 +101,28 @@ pub(super) fn begin(host: Arc<Host>, world: World, agent: Arc<Agent>, ticket: Op
     };
     if let Err(error) = std::thread::Builder::new().name(name).spawn(body) {
         tracing::error!(agent = %number, %error, "cannot start a thread for the launch");
+    }
+}
+
+/// Whoever asked for the agent, if anybody waits.
+struct Client {
+    attach: bool,
+    outcome: Option<oneshot::Sender<Result<Launched, String>>>,
+}
+
+impl Client {
+    fn of(ticket: Option<LaunchTicket>) -> Client {
+        ticket.map_or(Client { attach: false, outcome: None }, |ticket| Client {
+            attach: ticket.attach,
+            outcome: Some(ticket.outcome),
+        })
+    }
+
+    /// Tells how it went, the first time. Whoever asked may have gone; the agent runs all the same.
+    fn tell(&mut self, outcome: Result<Launched, String>) {
+        if let Some(waits) = self.outcome.take() {
+            let _ = waits.send(outcome);
+        }
     }
 }
 
@@ -137,7 +156,7 @@ impl Drop for Made<'_> {
     }
 }
 
-fn launch(host: &Arc<Host>, world: &World, agent: &Arc<Agent>, attach: bool) -> Result<Launched, Failure> {
+fn launch(host: &Arc<Host>, world: &World, agent: &Arc<Agent>, client: &mut Client) -> Result<(), Failure> {
     let number = agent.number;
     let mut made = Made { host, agent: number, slot: None, admitted: None, cgroup: None };
 
@@ -152,7 +171,7 @@ fn launch(host: &Arc<Host>, world: &World, agent: &Arc<Agent>, attach: bool) -> 
     made.admitted = Some(cgroup_id);
     tracing::debug!(agent = %number, "has its cgroup");
 
-    let request = request(host, agent, &cgroup, attach)?;
+    let request = request(host, agent, &cgroup, client.attach)?;
     let seen = host.spares.take()?.launch(&request)?;
     tracing::debug!(agent = %number, "has its view");
     let kernel_rules = load_rules(host, agent, slot, seen.anchors())?;
@@ -160,7 +179,7 @@ fn launch(host: &Arc<Host>, world: &World, agent: &Arc<Agent>, attach: bool) -> 
     let mut gate = seen.wait()?;
     tracing::debug!(agent = %number, "stands at its gate");
     host.enforcer.mark(gate.init_pidfd(), slot, number)?;
-    let stream = attach.then(|| gate.attach(Pace::AgentWaits)).transpose().map_err(Failure::Attach)?;
+    let stream = client.attach.then(|| gate.attach(Pace::AgentWaits)).transpose().map_err(Failure::Attach)?;
 
     let gaps: Vec<Gap> = agent.spec.accepted_gaps.clone();
     let (init_pid, shim_pid) = (gate.init_pid() as u32, gate.shim_pid() as u32);
@@ -170,6 +189,8 @@ fn launch(host: &Arc<Host>, world: &World, agent: &Arc<Agent>, attach: bool) -> 
         return Err(Failure::NotRecorded);
     }
     tracing::debug!(agent = %number, "its start is recorded");
+    // That is all a client waits for: how the program fares it hears from the stream.
+    client.tell(Ok(Launched { stream, gaps }));
     let (mut shim, start) = gate.open()?;
     tracing::debug!(agent = %number, "its gate is open");
     if let Start::NotRunning { errno, program } = &start {
@@ -180,7 +201,7 @@ fn launch(host: &Arc<Host>, world: &World, agent: &Arc<Agent>, attach: bool) -> 
     watcher::begin(host.clone(), world.clone(), number, watch);
     // From here on the end of the agent, seen by the watcher, is what releases everything.
     made.keep();
-    Ok(Launched { stream, gaps })
+    Ok(())
 }
 
 /// Makes the agent's directories and says what the launcher is to do.

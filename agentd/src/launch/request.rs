@@ -12,7 +12,8 @@ pub struct LaunchRequest {
     pub agent: AgentNumber,
     /// The agent's name, for people who look at processes.
     pub name: AgentName,
-    /// What was asked for at the spawn.
+    /// What was asked for at the spawn. The shim gets it without what only the daemon needs.
+    #[serde(with = "for_shim")]
     pub spec: AgentSpec,
     /// Directory of the agent's cgroup (v2); exists and has no processes.
     pub cgroup: PathBuf,
@@ -26,6 +27,62 @@ pub struct LaunchRequest {
     pub hide: Vec<PathBuf>,
     /// What confines the agent beside the kernel's own rules.
     pub confinement: Confinement,
+}
+
+/// The specification on its way to the shim: rules without their origins and without the rules on addresses, which is
+/// most of it.
+mod for_shim {
+    use std::borrow::Cow;
+
+    use agentd_model::{AgentSpec, Origin, PathRule, Rights};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Lean<'a> {
+        spec: AgentSpec,
+        #[serde(borrow)]
+        paths: Vec<Rule<'a>>,
+    }
+
+    /// Path, allowed and denied rights, whether it is optional.
+    #[derive(Serialize, Deserialize)]
+    struct Rule<'a>(#[serde(borrow)] Cow<'a, str>, u32, u32, bool);
+
+    pub(super) fn serialize<S: Serializer>(spec: &AgentSpec, to: S) -> Result<S::Ok, S::Error> {
+        fn lean(rule: &PathRule) -> Rule<'_> {
+            Rule(Cow::Borrowed(&rule.path), rule.allow.bits(), rule.deny.bits(), rule.optional)
+        }
+        let AgentSpec { argv, env, cwd, uid, gid, groups, terminal, profile, paths, nets: _, .. } = spec;
+        let spec = AgentSpec {
+            argv: argv.clone(),
+            env: env.clone(),
+            cwd: cwd.clone(),
+            uid: *uid,
+            gid: *gid,
+            groups: groups.clone(),
+            terminal: *terminal,
+            profile: profile.clone(),
+            paths: vec![],
+            nets: vec![],
+            budget: spec.budget,
+            accepted_gaps: spec.accepted_gaps.clone(),
+            tmp_directories: spec.tmp_directories.clone(),
+        };
+        Lean { spec, paths: paths.iter().map(lean).collect() }.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<AgentSpec, D::Error> {
+        let Lean { mut spec, paths } = Lean::deserialize(from)?;
+        let whole = |Rule(path, allow, deny, optional)| PathRule {
+            path: Cow::into_owned(path),
+            allow: Rights::from_bits_truncate(allow),
+            deny: Rights::from_bits_truncate(deny),
+            optional,
+            origin: Origin::BuiltIn,
+        };
+        spec.paths = paths.into_iter().map(whole).collect();
+        Ok(spec)
+    }
 }
 
 /// What confines an agent beside BPF programs.

@@ -20,7 +20,7 @@ use nix::unistd::{Gid, Uid, fchown};
 use super::lookup::step;
 use super::program::{OUR_FAULT, Program, Streams, Trouble};
 use super::rights;
-use super::sys::{self, Ended, Side};
+use super::sys::{self, Ended};
 use super::view;
 use crate::launch::LaunchRequest;
 use crate::launch::messages::{Failure, Go, Report};
@@ -109,10 +109,7 @@ fn live(
         terminal: matches!(spec.terminal, Terminal::Pty { .. }),
     };
     let (mut errors, errors_in) = io::pipe().map_err(step("make a pipe"))?;
-    let pid = match sys::fork().map_err(step("start the program"))? {
-        Side::Child => program.run(streams_of_program, errors_in),
-        Side::Parent(pid) => pid,
-    };
+    let pid = sys::start(|| program.run(streams_of_program, &errors_in)).map_err(step("start the program"))?;
     drop(errors_in);
     let pidfd = sys::pidfd_open(pid).map_err(step("hold on to the program"))?;
     channel.send(&Report::Forked, &[pidfd.as_fd()], Wait::Block).map_err(lost())?;

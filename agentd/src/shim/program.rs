@@ -1,4 +1,4 @@
-//! The agent's first process: from fork to exec.
+//! The agent's first process: from birth to exec.
 
 use std::ffi::CString;
 use std::io::{self, PipeWriter, Write};
@@ -100,8 +100,8 @@ impl Program {
         })
     }
 
-    /// In the forked child: becomes the program, or writes its trouble to `errors` and ends.
-    pub(crate) fn run(&self, streams: Streams<'_>, mut errors: PipeWriter) -> ! {
+    /// In the child: becomes the program, or writes its trouble to `errors` and ends.
+    pub(crate) fn run(&self, streams: Streams<'_>, mut errors: &PipeWriter) {
         let (what, error, status) = match self.prepare(streams) {
             Err(error) => (Trouble::Prepare, error, OUR_FAULT),
             Ok(()) => match chdir(self.cwd.as_str()) {

@@ -8,8 +8,8 @@
 //! Before the gate the one connection is the daemon's, from the launch; its end is the launch's end. From the gate on,
 //! daemons come and go, by the socket in the runtime directory, and the agent does not notice.
 //!
-//! When the program has ended: all output is read to its end, `exit.json` is written, clients get their exit frame, the
-//! daemon its event. Whether the record is forced to disk is decided last: a daemon that has it in its journal says so
+//! When the program has ended: all output is read to its end, clients get their exit frame, the daemon its event, and
+//! `exit.json` is written. Whether the record is forced to disk is decided last: a daemon that has it in its journal says so
 //! (`taken`), and spares the agent's client that wait; without one, the shim does it before it goes.
 
 mod ending;

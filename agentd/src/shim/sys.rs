@@ -1,9 +1,9 @@
 //! System calls that no safe wrapper offers.
 //!
-//! An unsafe island. Why no safe way: `clone3` into a cgroup and namespaces, `fork`, and `execve` between them change
-//! what a process is, which no library can promise to be sound for every caller. Here they are sound because the shim
-//! never has a second thread: a child is a whole copy of a process in which nobody else holds a lock or is half-way
-//! through changing anything.
+//! An unsafe island. Why no safe way: `clone3` into a cgroup and namespaces, a child on its parent's memory, and `execve`
+//! change what a process is, which no library can promise to be sound for every caller. Here they are sound because the
+//! shim never has a second thread: a child finds a process in which nobody else holds a lock or is half-way through
+//! changing anything.
 #![allow(unsafe_code, reason = "an unsafe island, see the head of the file and docs/unsafe.md")]
 
 use std::ffi::CString;
@@ -11,6 +11,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use libc::{c_char, c_int, c_long};
+
+use super::program::OUR_FAULT;
 
 /// Which side of a fork this is.
 #[derive(Debug)]
@@ -61,11 +63,32 @@ pub(crate) fn clone_init(cgroup: BorrowedFd<'_>) -> io::Result<Side<(i32, OwnedF
 /// Does not fit libc's type for flags.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// Forks a single-threaded process.
-pub(crate) fn fork() -> io::Result<Side<i32>> {
-    // SAFETY: the callers (init) are single-threaded, so the child may go on using everything it finds.
-    let pid = check(unsafe { libc::fork() }.into())?;
-    Ok(if pid == 0 { Side::Child } else { Side::Parent(pid as i32) })
+/// Stack of a child between its birth and its exec.
+const CHILD_STACK: usize = 256 << 10;
+
+/// Starts a child that uses this process's memory until it executes a program or ends; the caller sleeps until then.
+/// `child` must do one of the two. Half the price of a fork, which copies page tables twice: now, and when they change.
+pub(crate) fn start(child: impl FnOnce()) -> io::Result<i32> {
+    extern "C" fn enter<F: FnOnce()>(argument: *mut libc::c_void) -> c_int {
+        // SAFETY: `start` passed a pointer to an `Option<F>` on its own stack, and sleeps.
+        let child = unsafe { &mut *argument.cast::<Option<F>>() };
+        if let Some(child) = child.take() {
+            child();
+        }
+        exit_now(OUR_FAULT)
+    }
+    fn entry<F: FnOnce()>(_: &F) -> extern "C" fn(*mut libc::c_void) -> c_int {
+        enter::<F>
+    }
+    let mut stack = vec![0u128; CHILD_STACK / size_of::<u128>()];
+    let (top, enter, mut child) = (stack.as_mut_ptr_range().end, entry(&child), Some(child));
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: the stack is aligned, large enough for a few system calls, and outlives the child's use of it, as the argument
+    // does, because CLONE_VFORK holds the caller until the child has memory of its own or is dead. The caller is
+    // single-threaded, so nobody else is half-way through changing anything; what the child allocates and leaves
+    // behind is lost, not corrupted. A panic in the child cannot leave `enter`: it aborts the child.
+    let pid = unsafe { libc::clone(enter, top.cast(), flags, (&raw mut child).cast()) };
+    check(pid.into()).map(|pid| pid as i32)
 }
 
 /// A descriptor for a child that has not been reaped.

@@ -34,7 +34,7 @@ impl Daemon {
         }
         fs::create_dir_all(root.join("work")).context("cannot make the stage")?;
         for name in ["agentd", "agentctl"] {
-            let from = paths::target().join("release").join(name);
+            let from = paths::shipped(name);
             fs::copy(&from, root.join(name)).with_context(|| format!("cannot copy {}", from.display()))?;
         }
         let log = fs::File::create(root.join("log")).context("cannot make the daemon's log")?;

@@ -56,7 +56,7 @@ pub(super) fn run(mut words: Parser) -> Result<ExitCode> {
 
 /// Whether the kernel under us enforces, by trying; the answer is the daemon's own.
 fn host_takes_lsm() -> Result<bool> {
-    let rows = sh::output(Command::new(paths::root().join("target/release/agentd")).arg("--probe"));
+    let rows = sh::output(Command::new(paths::shipped("agentd")).arg("--probe"));
     let rows = rows.context("cannot ask agentd what this host can enforce")?;
     let files = rows.lines().find(|row| row.contains("\"domain\":\"files\"")).unwrap_or_default();
     if files.contains("\"tier\":\"lsm\"") {

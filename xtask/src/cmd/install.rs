@@ -69,7 +69,7 @@ pub(crate) fn staged() -> Result<PathBuf> {
 }
 
 fn built(name: &str) -> Result<PathBuf> {
-    let path = paths::target().join("release").join(name);
+    let path = paths::shipped(name);
     if !path.is_file() {
         bail!("{name} is not built; run `cargo xtask build`, or use --bare for a machine without it");
     }

@@ -244,7 +244,7 @@ impl Drop for Daemon {
 
 fn own_words(directory: &Path) -> Vec<String> {
     let place = |name: &str| directory.join(name).display().to_string();
-    let program = paths::root().join("target/release/agentd").display().to_string();
+    let program = paths::shipped("agentd").display().to_string();
     let words = ["--state", &place("state"), "--runtime", &place("run"), "--bpffs", "/sys/fs/bpf/agentd-demo"];
     let words = words.into_iter().chain(["--cgroup", "agentd-demo"]);
     std::iter::once(program).chain(words.map(str::to_owned)).collect()

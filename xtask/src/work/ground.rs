@@ -326,7 +326,7 @@ impl Daemon {
         let mut program = Command::new(&words[0]);
         program.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0);
         let child = program.spawn().context("cannot start agentd; is it built?")?;
-        let agentctl = paths::target().join("release/agentctl");
+        let agentctl = paths::shipped("agentctl");
         let daemon = Self { agentctl, socket: directory.join("run/agentd.sock"), child: Some(child) };
         let deadline = Deadline::after(Duration::from_secs(60));
         while daemon.agentctl(&["ps"]).is_err() {
@@ -382,7 +382,7 @@ impl Drop for Daemon {
 
 fn own_words(directory: &Path) -> Vec<String> {
     let place = |name: &str| directory.join(name).display().to_string();
-    let program = paths::target().join("release/agentd").display().to_string();
+    let program = paths::shipped("agentd").display().to_string();
     let words = ["--state", &place("state"), "--runtime", &place("run"), "--bpffs", "/sys/fs/bpf/agentd-work"];
     let words = words.into_iter().chain(["--cgroup", "agentd-work"]);
     std::iter::once(program).chain(words.map(str::to_owned)).collect()

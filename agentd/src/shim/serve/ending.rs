@@ -53,10 +53,10 @@ impl Shim {
         self.deadline_ms = now_ms() + PATIENCE_MS;
         (self.stdin, self.stdout, self.stderr, self.program) = (None, None, None, None);
         self.stdin_waiting.clear();
-        // Not being able to write it is no reason not to tell it.
-        let _ = write_record(&self.request.state_dir, &record);
         self.clients.iter_mut().for_each(|client| farewell(client, status));
         self.tell(&ShimEvent::Exited(record));
+        // Not being able to write it is no reason not to tell it.
+        let _ = write_record(&self.request.state_dir, &record);
     }
 
     /// Reads output to its end. A stranger who was given the agent's pipe may keep it open; its writes do not count.
