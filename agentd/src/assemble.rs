@@ -22,8 +22,8 @@ const ARGUMENT_BYTES: usize = 512 << 10;
 
 /// A request that makes sense.
 pub struct Assembled {
-    /// Its name, if it has one.
-    pub name: Option<AgentName>,
+    /// Its name; what nobody names is called `agent-` and its number.
+    pub name: AgentName,
     /// Everything else.
     pub spec: AgentSpec,
 }
@@ -32,13 +32,13 @@ pub struct Assembled {
 pub fn assemble(
     params: &SpawnParams,
     caller: u32,
-    next: AgentNumber,
+    number: AgentNumber,
     service: &Service,
 ) -> Result<Assembled, ErrorObject> {
-    let name = params.name.as_deref().map(str::parse).transpose().map_err(usage)?;
+    let name = params.name.as_deref().map_or_else(|| format!("agent-{number}").parse(), str::parse).map_err(usage)?;
     check_command(params)?;
-    let account = account(params, caller, next)?;
-    let own_home = service.places.agent_state(next).join("home").to_string_lossy().into_owned();
+    let account = account(params, caller, number)?;
+    let own_home = service.places.agent_state(number).join("home").to_string_lossy().into_owned();
     let home = account.home.clone().unwrap_or(own_home);
     let (profiles, profile) = profile(&params.profile, &service.places.profiles)?;
     let vars = Vars {
@@ -119,7 +119,7 @@ fn check_command(params: &SpawnParams) -> Result<(), ErrorObject> {
     }
 }
 
-fn account(params: &SpawnParams, caller: u32, next: AgentNumber) -> Result<Account, ErrorObject> {
+fn account(params: &SpawnParams, caller: u32, number: AgentNumber) -> Result<Account, ErrorObject> {
     let account = match (&params.user, caller) {
         (Some(user), _) => {
             let named = Account::named(user).ok_or_else(|| wrong(format!("there is no user {user}")))?;
@@ -129,7 +129,7 @@ fn account(params: &SpawnParams, caller: u32, next: AgentNumber) -> Result<Accou
             }
             named
         }
-        (None, 0) => Account::dedicated(next.0),
+        (None, 0) => Account::dedicated(number.0),
         (None, uid) => Account::of(uid),
     };
     if account.uid == 0 {

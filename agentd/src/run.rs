@@ -13,6 +13,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use agentd_model::{AgentNumber, Event, Tiers};
 use agentd_world::State;
@@ -208,7 +209,8 @@ fn start(places: &Places) -> Result<(), StartError> {
         let path = places.socket();
         let listener = server::listen(&path);
         let listener = listener.map_err(|source| StartError::Place { path: path.display().to_string(), source })?;
-        let service = Arc::new(Service { world: world.clone(), host, places: places.clone() });
+        let next_number = AtomicU32::new(world.state().next_number().0);
+        let service = Arc::new(Service { world: world.clone(), host, places: places.clone(), next_number });
         let server = tokio::spawn(server::serve(listener, service));
         tracing::info!(adopted, socket = %path.display(), "ready");
         // Without systemd there is nobody to tell.

@@ -16,7 +16,7 @@ pub enum Input {
         command: Box<Command>,
         /// Who.
         by: Principal,
-        /// With a spawn: who waits for the launch.
+        /// With a spawn: the launch, if it has been prepared.
         ticket: Option<LaunchTicket>,
         /// Answered once it is durable, or refused.
         reply: oneshot::Sender<Result<Done, CommandError>>,
@@ -63,14 +63,12 @@ pub enum CommandError {
     Stopping,
 }
 
-/// Somebody waits for a launch.
+/// A launch that has been prepared by whoever asked for the agent.
 pub struct LaunchTicket {
-    /// Which agent; the core fills it in.
+    /// Which agent.
     pub agent: AgentNumber,
-    /// Whether an attach stream is wanted.
-    pub attach: bool,
-    /// Told how it went.
-    pub outcome: oneshot::Sender<Result<Launched, String>>,
+    /// Called when the agent is in the journal; dropped when it does not get there.
+    pub go: Box<dyn FnOnce() + Send>,
 }
 
 /// A launch that came about.

@@ -37,7 +37,7 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// Does what the world wants done. Quick: whatever takes long is started here and reports back as an observation.
 pub trait Performer: Send {
-    /// A launch that somebody waits for is about to be asked for.
+    /// A launch that has been prepared is about to be asked for.
     fn expect(&mut self, ticket: LaunchTicket);
 
     /// Does one effect, or begins to.
@@ -137,10 +137,7 @@ impl Core {
                 Ok(events) => {
                     let agent = events.first().and_then(Event::agent);
                     let seq = self.extend(events, stamp, batch);
-                    if let (Some(mut ticket), Some(agent)) = (ticket, agent) {
-                        ticket.agent = agent;
-                        batch.tickets.push(ticket);
-                    }
+                    batch.tickets.extend(ticket);
                     batch.answers.push(inbox::Answer::Command { reply, result: Ok(Done { seq, agent }) });
                 }
                 Err(refusal) => {

@@ -13,7 +13,7 @@ struct Recorder(Arc<Mutex<Vec<Effect>>>);
 
 impl Performer for Recorder {
     fn expect(&mut self, ticket: LaunchTicket) {
-        let _ = ticket.outcome.send(Ok(Launched { stream: None, gaps: vec![] }));
+        drop(ticket);
     }
 
     fn perform(&mut self, _: &State, effect: Effect) {
@@ -49,7 +49,7 @@ impl Bench {
         answer.blocking_recv().unwrap()
     }
 
-    fn spawn(&self, name: &str) -> Result<Done, CommandError> {
+    fn spawn(&self, number: u32, name: &str) -> Result<Done, CommandError> {
         let spec = AgentSpec {
             argv: vec!["true".into()],
             env: vec![],
@@ -65,7 +65,7 @@ impl Bench {
             accepted_gaps: vec![],
             tmp_directories: vec![],
         };
-        self.ask(Command::Spawn { name: name.parse().ok(), spec: Box::new(spec) })
+        self.ask(Command::Spawn { agent: AgentNumber(number), name: name.parse().unwrap(), spec: Box::new(spec) })
     }
 }
 
@@ -80,28 +80,28 @@ impl Drop for Bench {
 #[test]
 fn what_was_acknowledged_is_on_disk_before_it_is_performed() {
     let bench = Bench::new("durable");
-    let done = bench.spawn("worker").unwrap();
+    let done = bench.spawn(1, "worker").unwrap();
     let reader = crate::journal::Reader::open(&bench.directory.join("journal.sqlite")).unwrap();
     assert!(matches!(reader.get(done.seq).unwrap().unwrap().0.event, Event::AgentRequested { .. }));
     assert_eq!(*bench.performer.0.lock().unwrap(), [Effect::Launch { agent: AgentNumber(1) }]);
-    assert!(matches!(bench.spawn("worker"), Err(CommandError::Refused(_))));
+    assert!(matches!(bench.spawn(2, "worker"), Err(CommandError::Refused(_))));
 }
 
 #[test]
 fn a_journal_that_cannot_be_written_changes_nothing() {
     let bench = Bench::new("full");
-    bench.spawn("first").unwrap();
+    bench.spawn(1, "first").unwrap();
     // Somebody holds the writer's lock, as a full disk would: the append fails.
     let holder = rusqlite::Connection::open(bench.directory.join("journal.sqlite")).unwrap();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
-    assert!(matches!(bench.spawn("second"), Err(CommandError::NotRecorded(_))));
+    assert!(matches!(bench.spawn(2, "second"), Err(CommandError::NotRecorded(_))));
     assert!(bench.world.state().find("second").is_none());
     bench.world.saw(Observation::LaunchFailed { agent: AgentNumber(1), reason: "kept".into() });
     std::thread::sleep(std::time::Duration::from_millis(50));
     holder.execute_batch("ROLLBACK").unwrap();
-    // The observation was kept and comes first; the number of the undone agent was never given out.
-    let done = bench.spawn("third").unwrap();
-    assert_eq!(done.agent, Some(AgentNumber(2)));
+    // The observation was kept and comes first.
+    let done = bench.spawn(3, "third").unwrap();
+    assert_eq!(done.agent, Some(AgentNumber(3)));
     let phase = bench.world.state().find("first").unwrap().phase();
     assert_eq!(phase, AgentPhase::Failed);
 }
@@ -110,8 +110,8 @@ fn a_journal_that_cannot_be_written_changes_nothing() {
 fn followers_see_every_record_in_order() {
     let bench = Bench::new("follow");
     let mut records = bench.world.follow();
-    for name in ["a", "b", "c"] {
-        bench.spawn(name).unwrap();
+    for (number, name) in [(1, "a"), (2, "b"), (3, "c")] {
+        bench.spawn(number, name).unwrap();
     }
     let seqs: Vec<_> = (0..3).map(|_| records.blocking_recv().unwrap().0.seq.0).collect();
     assert_eq!(seqs, [1, 2, 3]);

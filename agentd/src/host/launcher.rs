@@ -1,28 +1,32 @@
-//! One launch, from the request in the journal to the open gate.
+//! One launch, from a checked request to the open gate.
 //!
 //! The order is the point. The cgroup exists before any process; the rules are in the kernel, and the process is marked,
-//! before the gate opens; and the journal says that the agent started before its first instruction. Whatever fails on the
-//! way undoes what was made, and the journal says that the agent failed.
+//! before the gate opens; and the journal says that the agent was asked for, and that it starts, before its first
+//! instruction.
+//!
+//! Up to the gate nothing of the agent's has run, and whatever was made can be undone without a trace. So that much is
+//! done while the disk still writes the request down (`docs/decisions/0006`). If the world refuses the request, the
+//! preparation is dropped. If it fails, that is recorded once the request is.
 
 use std::fs;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use agentd_abi::Object;
-use agentd_model::{AgentNumber, AgentSpec, Domain, Gap, Tier};
+use agentd_model::{AgentName, AgentNumber, AgentSpec, Domain, Gap, Tier};
 use agentd_policy::compile::{CompileError, Resolved, Target, compile};
-use agentd_world::{Agent, Observation};
+use agentd_world::Observation;
 use tokio::sync::oneshot;
 
 use super::{Host, watcher};
 use crate::cgroup::{Cgroup, CgroupError};
-use crate::core::{LaunchTicket, Launched, World};
+use crate::core::{Launched, World};
 use crate::enforcer::{CpuLimits, EnforceError};
-use crate::launch::{Anchor, AnchorKind, AnchorUse, LaunchError, LaunchRequest, OpenError, Pace, Spare, Start};
+use crate::launch::{Anchor, AnchorKind, AnchorUse, AtGate, LaunchError, LaunchRequest, OpenError, Pace, Spare, Start};
 
 /// The program that becomes the shim: this very one, also after it was replaced on disk by an upgrade.
 const SELF: &str = "/proc/self/exe";
@@ -80,48 +84,79 @@ enum Failure {
     Watch(#[source] io::Error),
 }
 
-/// Starts a launch on a thread of its own.
-pub(super) fn begin(host: Arc<Host>, world: World, agent: Arc<Agent>, ticket: Option<LaunchTicket>) {
-    let number = agent.number;
-    let name = format!("launch-{number}");
-    let body = move || {
-        let mut client = Client::of(ticket);
-        host.launches(agent.number);
-        let result = launch(&host, &world, &agent, &mut client);
-        host.launched(agent.number, &world);
-        if let Err(failure) = result {
-            let reason = crate::errors::one_line(&failure);
-            tracing::warn!(agent = %agent.number, reason, "the launch failed");
-            world.saw_durably(Observation::LaunchFailed { agent: agent.number, reason: reason.clone() });
-            client.tell(Err(reason));
+/// What a launch needs to know of an agent before the world has heard of it.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The number it will have; nobody else's, ever.
+    pub agent: AgentNumber,
+    /// Its name.
+    pub name: AgentName,
+    /// Everything else.
+    pub spec: AgentSpec,
+    /// Whether an attach stream is wanted.
+    pub attach: bool,
+}
+
+/// Where the outcome of a launch is told, if anybody waits for it.
+type Outcome = oneshot::Sender<Result<Launched, String>>;
+
+/// A launch on its way to the gate, on a thread of its own. Dropped, it is undone and nobody hears of it.
+pub struct Preparation {
+    go: mpsc::SyncSender<Option<Outcome>>,
+}
+
+impl Preparation {
+    /// Begins to make everything that an agent needs, up to its gate, where nothing of it has run yet.
+    pub fn begin(host: Arc<Host>, world: World, plan: Plan) -> Preparation {
+        let (go, told) = mpsc::sync_channel(1);
+        let number = plan.agent;
+        let body = move || {
+            host.launches(number);
+            let mut made = Made { host: &host, agent: number, slot: None, admitted: None, cgroup: None };
+            let prepared = prepare(&host, &plan, &mut made);
+            // An error: the world does not want the agent. Then what was made is undone by being dropped.
+            if let Ok(outcome) = told.recv() {
+                come_about(&host, &world, number, prepared, made, outcome);
+            }
+            host.launched(number, &world);
+            // The agent has just begun, and its client waits for it: what nobody waits for comes after that.
+            std::thread::sleep(HEAD_START);
+            host.spares.refill();
+        };
+        if let Err(error) = std::thread::Builder::new().name(format!("launch-{number}")).spawn(body) {
+            tracing::error!(agent = %number, %error, "cannot start a thread for the launch");
         }
-        // The agent has just begun, and its client waits for it: what nobody waits for comes after that.
-        std::thread::sleep(HEAD_START);
-        host.spares.refill();
-    };
-    if let Err(error) = std::thread::Builder::new().name(name).spawn(body) {
-        tracing::error!(agent = %number, %error, "cannot start a thread for the launch");
+        Preparation { go }
+    }
+
+    /// The agent is in the journal: the launch may come about.
+    pub fn go(self, outcome: Option<Outcome>) {
+        // Refused only if there is no thread, which was told.
+        let _ = self.go.send(outcome);
     }
 }
 
-/// Whoever asked for the agent, if anybody waits.
-struct Client {
-    attach: bool,
-    outcome: Option<oneshot::Sender<Result<Launched, String>>>,
-}
-
-impl Client {
-    fn of(ticket: Option<LaunchTicket>) -> Client {
-        ticket.map_or(Client { attach: false, outcome: None }, |ticket| Client {
-            attach: ticket.attach,
-            outcome: Some(ticket.outcome),
-        })
-    }
-
-    /// Tells how it went, the first time. Whoever asked may have gone; the agent runs all the same.
-    fn tell(&mut self, outcome: Result<Launched, String>) {
-        if let Some(waits) = self.outcome.take() {
-            let _ = waits.send(outcome);
+/// Takes a launch through the gate, or records that it failed.
+fn come_about(
+    host: &Arc<Host>,
+    world: &World,
+    agent: AgentNumber,
+    prepared: Result<Prepared, Failure>,
+    made: Made<'_>,
+    mut outcome: Option<Outcome>,
+) {
+    // Whoever asked may have gone; the agent runs all the same.
+    let mut tell = |what| outcome.take().map(|waits| waits.send(what));
+    let result = prepared.and_then(|prepared| start(host, world, agent, prepared, |launched| drop(tell(Ok(launched)))));
+    match result {
+        // From here on the end of the agent, seen by the watcher, is what releases everything.
+        Ok(()) => made.keep(),
+        Err(failure) => {
+            drop(made);
+            let reason = crate::errors::one_line(&failure);
+            tracing::warn!(%agent, reason, "the launch failed");
+            world.saw_durably(Observation::LaunchFailed { agent, reason: reason.clone() });
+            tell(Err(reason));
         }
     }
 }
@@ -156,101 +191,115 @@ impl Drop for Made<'_> {
     }
 }
 
-fn launch(host: &Arc<Host>, world: &World, agent: &Arc<Agent>, client: &mut Client) -> Result<(), Failure> {
-    let number = agent.number;
-    let mut made = Made { host, agent: number, slot: None, admitted: None, cgroup: None };
+/// An agent at its gate: its rules are in the kernel, its first process is marked.
+struct Prepared {
+    gate: AtGate,
+    started: Observation,
+    launched: Launched,
+}
 
+fn prepare(host: &Host, plan: &Plan, made: &mut Made<'_>) -> Result<Prepared, Failure> {
+    let (agent, budget) = (plan.agent, &plan.spec.budget);
     let slot = host.slots.take().ok_or(Failure::NoSlot)?;
     made.slot = Some(slot);
-    let cgroup = host.cgroups.of(number);
-    cgroup.create(&agent.spec.budget)?;
+    let cgroup = host.cgroups.of(agent);
+    cgroup.create(budget)?;
     made.cgroup = Some(cgroup.clone());
     let cgroup_id = cgroup.id()?;
     // Before anything is in the cgroup, so that the kernel's sum and the cgroup's own are the same.
-    host.enforcer.admit(slot, number, cgroup_id, CpuLimits { limit: agent.spec.budget.cpu })?;
+    host.enforcer.admit(slot, agent, cgroup_id, CpuLimits { limit: budget.cpu })?;
     made.admitted = Some(cgroup_id);
-    tracing::debug!(agent = %number, "has its cgroup");
 
-    let request = request(host, agent, &cgroup, client.attach)?;
+    let request = request(host, plan, &cgroup)?;
     let seen = host.spares.take()?.launch(&request)?;
-    tracing::debug!(agent = %number, "has its view");
-    let kernel_rules = load_rules(host, agent, slot, seen.anchors())?;
-    tracing::debug!(agent = %number, kernel_rules, "has its rules");
+    tracing::debug!(%agent, "has its view");
+    let kernel_rules = load_rules(host, plan, slot, seen.anchors())?;
+    tracing::debug!(%agent, kernel_rules, "has its rules");
     let mut gate = seen.wait()?;
-    tracing::debug!(agent = %number, "stands at its gate");
-    host.enforcer.mark(gate.init_pidfd(), slot, number)?;
-    let stream = client.attach.then(|| gate.attach(Pace::AgentWaits)).transpose().map_err(Failure::Attach)?;
+    host.enforcer.mark(gate.init_pidfd(), slot, agent)?;
+    let stream = plan.attach.then(|| gate.attach(Pace::AgentWaits)).transpose().map_err(Failure::Attach)?;
+    tracing::debug!(%agent, "stands at its gate");
 
-    let gaps: Vec<Gap> = agent.spec.accepted_gaps.clone();
+    let gaps: Vec<Gap> = plan.spec.accepted_gaps.clone();
     let (init_pid, shim_pid) = (gate.init_pid() as u32, gate.shim_pid() as u32);
-    let started =
-        Observation::Started { agent: number, init_pid, shim_pid, cgroup_id, slot, kernel_rules, gaps: gaps.clone() };
+    let started = Observation::Started { agent, init_pid, shim_pid, cgroup_id, slot, kernel_rules, gaps: gaps.clone() };
+    Ok(Prepared { gate, started, launched: Launched { stream, gaps } })
+}
+
+/// Records that the agent starts, tells whoever waits, and opens the gate.
+fn start(
+    host: &Arc<Host>,
+    world: &World,
+    agent: AgentNumber,
+    prepared: Prepared,
+    tell: impl FnOnce(Launched),
+) -> Result<(), Failure> {
+    let Prepared { gate, started, launched } = prepared;
     if !world.saw_durably(started) {
         return Err(Failure::NotRecorded);
     }
-    tracing::debug!(agent = %number, "its start is recorded");
+    tracing::debug!(%agent, "its start is recorded");
     // That is all a client waits for: how the program fares it hears from the stream.
-    client.tell(Ok(Launched { stream, gaps }));
+    tell(launched);
     let (mut shim, start) = gate.open()?;
-    tracing::debug!(agent = %number, "its gate is open");
+    tracing::debug!(%agent, "its gate is open");
     if let Start::NotRunning { errno, program } = &start {
-        tracing::info!(agent = %number, errno, program, "the program could not be run");
+        tracing::info!(%agent, errno, program, "the program could not be run");
     }
     let watch = shim.watch().map_err(Failure::Watch)?;
-    host.keep_shim(number, shim);
-    watcher::begin(host.clone(), world.clone(), number, watch);
-    // From here on the end of the agent, seen by the watcher, is what releases everything.
-    made.keep();
+    host.keep_shim(agent, shim);
+    watcher::begin(host.clone(), world.clone(), agent, watch);
     Ok(())
 }
 
 /// Makes the agent's directories and says what the launcher is to do.
-fn request(host: &Host, agent: &Agent, cgroup: &Cgroup, attach: bool) -> Result<LaunchRequest, Failure> {
-    let (state_dir, runtime_dir) = (host.places.agent_state(agent.number), host.places.agent_runtime(agent.number));
+fn request(host: &Host, plan: &Plan, cgroup: &Cgroup) -> Result<LaunchRequest, Failure> {
+    let Plan { agent, name, spec, attach } = plan;
+    let (state_dir, runtime_dir) = (host.places.agent_state(*agent), host.places.agent_runtime(*agent));
     for directory in [&state_dir, &runtime_dir] {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
         made.map_err(|source| Failure::Directory { path: directory.clone(), source })?;
     }
-    own_home(&state_dir, agent).map_err(|source| Failure::Directory { path: state_dir.clone(), source })?;
+    own_home(&state_dir, spec).map_err(|source| Failure::Directory { path: state_dir.clone(), source })?;
     Ok(LaunchRequest {
-        agent: agent.number,
-        name: agent.name.clone(),
-        spec: agent.spec.as_ref().clone(),
+        agent: *agent,
+        name: name.clone(),
+        spec: spec.clone(),
         cgroup: cgroup.path().to_owned(),
         state_dir,
         runtime_dir,
-        stdin: attach,
+        stdin: *attach,
         hide: vec![host.places.bpffs.clone()],
         confinement: host.confinement(),
     })
 }
 
 /// An agent whose user has no home gets one of its own, below its state directory, which it may pass through.
-fn own_home(state_dir: &Path, agent: &Agent) -> io::Result<()> {
+fn own_home(state_dir: &Path, spec: &AgentSpec) -> io::Result<()> {
     let home = state_dir.join("home");
-    let is_own = agent.spec.env.iter().any(|(name, value)| name == "HOME" && Path::new(value) == home);
+    let is_own = spec.env.iter().any(|(name, value)| name == "HOME" && Path::new(value) == home);
     if !is_own {
         return Ok(());
     }
     fs::create_dir_all(&home)?;
-    chown(&home, Some(agent.spec.uid), Some(agent.spec.gid))?;
+    chown(&home, Some(spec.uid), Some(spec.gid))?;
     fs::set_permissions(state_dir, fs::Permissions::from_mode(0o711))
 }
 
 /// Compiles the rules to what they name in the agent's own view, and puts them into the kernel's tables. Where no program
 /// of the kernel would look at rules on files, only those on addresses are put there.
-fn load_rules(host: &Host, agent: &Agent, slot: u32, anchors: &[Anchor]) -> Result<u32, Failure> {
-    let AgentSpec { paths, nets, .. } = agent.spec.as_ref();
+fn load_rules(host: &Host, plan: &Plan, slot: u32, anchors: &[Anchor]) -> Result<u32, Failure> {
+    let Plan { agent, spec: AgentSpec { paths, nets, .. }, .. } = plan;
     let compiled = match host.tiers.of(Domain::Files) {
         Tier::Lsm => {
             let files: Vec<_> = anchors.iter().map(|anchor| anchor.file.as_fd()).collect();
             let objects = host.enforcer.identify(&files)?;
             let resolved: Vec<Resolved> = anchors.iter().zip(objects).flat_map(resolve).collect();
-            compile(agent.number, paths, &resolved, nets)?
+            compile(*agent, paths, &resolved, nets)?
         }
-        _ => compile(agent.number, &[], &[], nets)?,
+        _ => compile(*agent, &[], &[], nets)?,
     };
-    Ok(host.enforcer.load(slot, agent.number, &compiled)?)
+    Ok(host.enforcer.load(slot, *agent, &compiled)?)
 }
 
 fn resolve((anchor, object): (&Anchor, Object)) -> impl Iterator<Item = Resolved> {

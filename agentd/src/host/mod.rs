@@ -20,6 +20,7 @@ use agentd_model::{AgentNumber, Domain, Duration as CpuTime, Spend, Tier, Tiers}
 use agentd_world::Agent;
 
 pub use adopt::adopt;
+pub use launcher::{Plan, Preparation};
 pub use performer::HostPerformer;
 pub use poll::begin as begin_polling;
 pub use slots::Slots;

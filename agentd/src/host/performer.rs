@@ -7,7 +7,7 @@ use agentd_model::{AgentNumber, Duration, Effect};
 use agentd_world::State;
 
 use super::Host;
-use super::launcher;
+use super::{Plan, Preparation};
 use crate::core::{LaunchTicket, Performer, World};
 
 /// Does what the world wants done on this host.
@@ -37,12 +37,15 @@ impl Performer for HostPerformer {
 
     fn perform(&mut self, state: &State, effect: Effect) {
         match effect {
-            Effect::Launch { agent } => {
-                let ticket = self.tickets.remove(&agent);
-                if let Some(agent) = state.agent(agent) {
-                    launcher::begin(self.host.clone(), self.world.clone(), agent.clone(), ticket);
+            Effect::Launch { agent } => match (self.tickets.remove(&agent), state.agent(agent)) {
+                (Some(ticket), _) => (ticket.go)(),
+                (None, Some(agent)) => {
+                    let (name, spec) = (agent.name.clone(), agent.spec.as_ref().clone());
+                    let plan = Plan { agent: agent.number, name, spec, attach: false };
+                    Preparation::begin(self.host.clone(), self.world.clone(), plan).go(None);
                 }
-            }
+                (None, None) => {}
+            },
             Effect::Freeze { agent } => report(agent, "freeze", self.host.freeze(agent)),
             Effect::Thaw { agent } => report(agent, "thaw", self.host.cgroups.of(agent).thaw()),
             Effect::SetCpuLimit { agent, limit } => self.set_cpu(state, agent, limit),

@@ -1,6 +1,7 @@
 //! The methods: who may, what is asked of the core, what is shown.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use agentd_model::{AgentNumber, Budget, Principal};
 use agentd_protocol::{
@@ -16,7 +17,9 @@ use super::caller::Caller;
 use super::connection::Answer;
 use super::views::{agent_view, budget_view, daemon_view};
 use super::{Service, audit, why};
+use crate::assemble::{Assembled, assemble};
 use crate::core::{CommandError, LaunchTicket};
+use crate::host::{Plan, Preparation};
 
 /// Does one method.
 pub(super) async fn call(method: Method, caller: Caller, service: &Service) -> Result<Answer, ErrorObject> {
@@ -90,14 +93,14 @@ fn audit_of(agent: Option<&str>, caller: Caller, service: &Service) -> Result<Op
 
 async fn spawn(params: SpawnParams, caller: Caller, service: &Service) -> Result<Answer, ErrorObject> {
     caller.must_operate()?;
-    let assembled = crate::assemble::assemble(&params, caller.uid(), service.world.state().next_number(), service)?;
+    let (agent, Assembled { name, spec }) = assemble_next(&params, caller, service)?;
+    let plan = Plan { agent, name: name.clone(), spec: spec.clone(), attach: params.attach };
+    let preparation = Preparation::begin(service.host.clone(), service.world.clone(), plan);
     let (outcome, launched) = oneshot::channel();
-    let ticket = LaunchTicket { agent: AgentNumber(0), attach: params.attach, outcome };
-    let command = Command::Spawn { name: assembled.name, spec: Box::new(assembled.spec) };
-    let done = service.world.ask(command, caller.principal, Some(ticket)).await.map_err(refused)?;
-    let bug = |text: &str| ErrorObject::new(ErrorCode::Bug, text);
-    let agent = done.agent.ok_or_else(|| bug("the world gave no number"))?;
-    let name = service.world.state().agent(agent).map(|agent| agent.name.to_string()).unwrap_or_default();
+    let ticket = LaunchTicket { agent, go: Box::new(|| preparation.go(Some(outcome))) };
+    let command = Command::Spawn { agent, name: name.clone(), spec: Box::new(spec) };
+    service.world.ask(command, caller.principal, Some(ticket)).await.map_err(refused)?;
+    let name = name.to_string();
     let launched = launched.await.ok().ok_or_else(|| ErrorObject::new(ErrorCode::Failed, "agentd is stopping"))?;
     match launched {
         Ok(launched) => {
@@ -112,6 +115,23 @@ async fn spawn(params: SpawnParams, caller: Caller, service: &Service) -> Result
             let mut error = ErrorObject::new(ErrorCode::Failed, format!("cannot start agent {name}"));
             error.data.causes.push(reason);
             Err(error)
+        }
+    }
+}
+
+/// The specification of the next agent, with a number that nobody else gets. A request that is wrong uses none up.
+fn assemble_next(
+    params: &SpawnParams,
+    caller: Caller,
+    service: &Service,
+) -> Result<(AgentNumber, Assembled), ErrorObject> {
+    let numbers = &service.next_number;
+    loop {
+        let number = numbers.load(Ordering::Relaxed);
+        let assembled = assemble(params, caller.uid(), AgentNumber(number), service)?;
+        // User, home and cgroup are made from the number, so whoever comes second begins again.
+        if numbers.compare_exchange(number, number + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            return Ok((AgentNumber(number), assembled));
         }
     }
 }

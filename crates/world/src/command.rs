@@ -9,8 +9,10 @@ use crate::State;
 pub enum Command {
     /// Start an agent.
     Spawn {
-        /// Its name; without one it is called `agent-` and its number.
-        name: Option<AgentName>,
+        /// Its number, from [`State::next_number`] on; whoever gives numbers out gives each only once.
+        agent: AgentNumber,
+        /// Its name.
+        name: AgentName,
         /// What is asked for, checked against what the host can keep.
         spec: Box<AgentSpec>,
     },
@@ -50,6 +52,12 @@ pub enum Refusal {
         name: AgentName,
         /// Who has it.
         by: AgentNumber,
+    },
+    /// The number was given out twice.
+    #[error("there is an agent {agent} already")]
+    NumberInUse {
+        /// The number.
+        agent: AgentNumber,
     },
     /// As many agents live as the kernel has slots.
     #[error("{limit} agents are running and there is no room for another")]
@@ -93,18 +101,13 @@ pub const AGENT_LIMIT: usize = 1023;
 /// Decides a command. Changes nothing; the events do, once they are durable.
 pub fn command(state: &State, command: Command, by: Principal) -> Result<Vec<Event>, Refusal> {
     match command {
-        Command::Spawn { name, spec } => {
+        Command::Spawn { agent, name, spec } => {
             if state.agents().filter(|agent| agent.is_live()).count() >= AGENT_LIMIT {
                 return Err(Refusal::Full { limit: AGENT_LIMIT });
             }
-            let agent = state.next_number();
-            let name = match name {
-                Some(name) => name,
-                None => match format!("agent-{agent}").parse() {
-                    Ok(name) => name,
-                    Err(error) => unreachable!("the name made from a number is a name: {error}"),
-                },
-            };
+            if agent.0 == 0 || state.agent(agent).is_some() {
+                return Err(Refusal::NumberInUse { agent });
+            }
             if let Some(other) = state.named(&name).filter(|other| other.is_live()) {
                 return Err(Refusal::NameInUse { name, by: other.number });
             }

@@ -159,7 +159,7 @@ impl State {
         &self.boot_id
     }
 
-    /// The number that the next agent gets.
+    /// The lowest number that no agent has had.
     pub fn next_number(&self) -> AgentNumber {
         AgentNumber(self.last_number + 1)
     }

@@ -49,7 +49,7 @@ impl World {
 
     fn running() -> World {
         let mut world = World::default();
-        world.ask(Command::Spawn { name: "worker".parse().ok(), spec: spec() }).unwrap();
+        world.ask(spawn(1, "worker")).unwrap();
         let (agent, gaps) = (AgentNumber(1), vec![]);
         world.see(Observation::Started {
             agent,
@@ -69,13 +69,17 @@ impl World {
     }
 }
 
+fn spawn(number: u32, name: &str) -> Command {
+    Command::Spawn { agent: AgentNumber(number), name: name.parse().unwrap(), spec: spec() }
+}
+
 const A: AgentNumber = AgentNumber(1);
 const MS: u64 = 1_000_000;
 
 #[test]
 fn an_agent_lives_from_request_to_exit() {
     let mut world = World::default();
-    world.ask(Command::Spawn { name: None, spec: spec() }).unwrap();
+    world.ask(spawn(1, "agent-1")).unwrap();
     assert_eq!((world.phase(), &world.effects[..]), (AgentPhase::Starting, &[Effect::Launch { agent: A }][..]));
     assert_eq!(world.state.find("agent-1").unwrap().number, A);
     let gaps = vec![];
@@ -98,11 +102,24 @@ fn an_agent_lives_from_request_to_exit() {
 #[test]
 fn a_name_is_free_again_when_its_agent_has_ended() {
     let mut world = World::running();
-    let again = || Command::Spawn { name: "worker".parse().ok(), spec: spec() };
+    let again = || spawn(2, "worker");
     assert!(matches!(world.ask(again()), Err(Refusal::NameInUse { by: A, .. })));
     world.see(Observation::Gone { agent: A, reason: "the host went down".into() });
     world.ask(again()).unwrap();
     assert_eq!(world.state.find("worker").unwrap().number, AgentNumber(2));
+}
+
+#[test]
+fn a_number_is_given_out_once() {
+    let mut world = World::running();
+    for number in [0, 1] {
+        let refused = Refusal::NumberInUse { agent: AgentNumber(number) };
+        assert_eq!(world.ask(spawn(number, "other")).unwrap_err(), refused);
+    }
+    // Numbers may come in any order, and be left out.
+    world.ask(spawn(7, "seventh")).unwrap();
+    world.ask(spawn(4, "fourth")).unwrap();
+    assert_eq!(world.state.next_number(), AgentNumber(8));
 }
 
 #[test]
@@ -175,7 +192,7 @@ fn replay_gives_the_same_state() {
 fn only_so_many_ended_agents_are_remembered() {
     let mut world = World::default();
     for n in 1..=crate::state::ENDED_KEPT as u32 + 10 {
-        world.ask(Command::Spawn { name: None, spec: spec() }).unwrap();
+        world.ask(spawn(n, &format!("agent-{n}"))).unwrap();
         world.see(Observation::LaunchFailed { agent: AgentNumber(n), reason: "x".into() });
     }
     assert_eq!(world.state.agents().count(), crate::state::ENDED_KEPT);
