@@ -106,6 +106,16 @@ impl Answer {
     }
 }
 
+/// An observation on its way to the disk.
+pub struct Recording(oneshot::Receiver<bool>);
+
+impl Recording {
+    /// Waits until it is durable; for threads. False: it was not recorded, or means nothing.
+    pub fn is_durable(self) -> bool {
+        self.0.blocking_recv().unwrap_or(false)
+    }
+}
+
 /// The handle to the core. Cheap to clone.
 #[derive(Clone)]
 pub struct World {
@@ -149,11 +159,17 @@ impl World {
         let _ = self.inbox.blocking_send(Input::Seen(Seen { observation, reply: None }));
     }
 
+    /// Reports something that somebody will wait for; for threads.
+    pub fn sees(&self, observation: Observation) -> Recording {
+        let (reply, answer) = oneshot::channel();
+        // If the core has gone, the answer is that it was not recorded.
+        let _ = self.inbox.blocking_send(Input::Seen(Seen { observation, reply: Some(reply) }));
+        Recording(answer)
+    }
+
     /// Reports something and waits until it is durable; for threads. False: it was not recorded, or means nothing.
     pub fn saw_durably(&self, observation: Observation) -> bool {
-        let (reply, answer) = oneshot::channel();
-        let sent = self.inbox.blocking_send(Input::Seen(Seen { observation, reply: Some(reply) }));
-        sent.is_ok() && answer.blocking_recv().unwrap_or(false)
+        self.sees(observation).is_durable()
     }
 
     /// Records something that needs no decision, and waits until it is durable; for threads.

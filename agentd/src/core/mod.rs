@@ -27,7 +27,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::clock::Clock;
 use crate::journal::{AppendError, Journal, Row};
-pub use inbox::{CommandError, Done, Input, LaunchTicket, Launched, World};
+pub use inbox::{CommandError, Done, Input, LaunchTicket, Launched, Recording, World};
 
 /// Inputs taken in one batch.
 const BATCH: usize = 256;

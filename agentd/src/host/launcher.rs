@@ -2,7 +2,7 @@
 //!
 //! The order is the point. The cgroup exists before any process; the rules are in the kernel, and the process is marked,
 //! before the gate opens; and the journal says that the agent was asked for, and that it starts, before its first
-//! instruction.
+//! instruction. What takes time goes side by side: the disk writes while init makes the view and gives up its rights.
 //!
 //! Up to the gate nothing of the agent's has run, and whatever was made can be undone without a trace. So that much is
 //! done while the disk still writes the request down (`docs/decisions/0006`). If the world refuses the request, the
@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use agentd_abi::Object;
-use agentd_model::{AgentName, AgentNumber, AgentSpec, Domain, Gap, Tier};
+use agentd_model::{AgentName, AgentNumber, AgentSpec, Domain, Tier};
 use agentd_policy::compile::{CompileError, Resolved, Target, compile};
 use agentd_world::Observation;
 use tokio::sync::oneshot;
@@ -26,7 +26,7 @@ use super::{Host, watcher};
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::core::{Launched, World};
 use crate::enforcer::{CpuLimits, EnforceError};
-use crate::launch::{Anchor, AnchorKind, AnchorUse, AtGate, LaunchError, LaunchRequest, OpenError, Pace, Spare, Start};
+use crate::launch::{Anchor, AnchorKind, AnchorUse, AtGate, LaunchError, LaunchRequest, OpenError, Pace, Seen, Spare, Start};
 
 /// The program that becomes the shim: this very one, also after it was replaced on disk by an upgrade.
 const SELF: &str = "/proc/self/exe";
@@ -116,7 +116,7 @@ impl Preparation {
             let prepared = prepare(&host, &plan, &mut made);
             // An error: the world does not want the agent. Then what was made is undone by being dropped.
             if let Ok(outcome) = told.recv() {
-                come_about(&host, &world, number, prepared, made, outcome);
+                come_about(&host, &world, &plan, prepared, made, outcome);
             }
             host.launched(number, &world);
             // The agent has just begun, and its client waits for it: what nobody waits for comes after that.
@@ -140,24 +140,39 @@ impl Preparation {
 fn come_about(
     host: &Arc<Host>,
     world: &World,
-    agent: AgentNumber,
+    plan: &Plan,
     prepared: Result<Prepared, Failure>,
     made: Made<'_>,
     mut outcome: Option<Outcome>,
 ) {
+    let agent = plan.agent;
     // Whoever asked may have gone; the agent runs all the same.
     let mut tell = |what| outcome.take().map(|waits| waits.send(what));
-    let result = prepared.and_then(|prepared| start(host, world, agent, prepared, |launched| drop(tell(Ok(launched)))));
-    match result {
-        // From here on the end of the agent, seen by the watcher, is what releases everything.
-        Ok(()) => made.keep(),
-        Err(failure) => {
-            drop(made);
-            let reason = crate::errors::one_line(&failure);
-            tracing::warn!(%agent, reason, "the launch failed");
-            world.saw_durably(Observation::LaunchFailed { agent, reason: reason.clone() });
-            tell(Err(reason));
+    let mut recorded = false;
+    let result = prepared.and_then(|Prepared { seen, started }| {
+        let recording = world.sees(started);
+        let gate = at_gate(host, plan, seen, &made);
+        recorded = recording.is_durable();
+        let (gate, launched) = gate?;
+        if !recorded {
+            return Err(Failure::NotRecorded);
         }
+        tracing::debug!(%agent, "stands at its gate, and its start is recorded");
+        // That is all a client waits for: how the program fares it hears from the stream.
+        tell(Ok(launched));
+        open(host, world, agent, gate)
+    });
+    if recorded {
+        // What the journal says has started is released when the journal says that it has ended.
+        made.keep();
+    } else {
+        drop(made);
+    }
+    if let Err(failure) = result {
+        let reason = crate::errors::one_line(&failure);
+        tracing::warn!(%agent, reason, "the launch failed");
+        world.saw_durably(Observation::LaunchFailed { agent, reason: reason.clone() });
+        tell(Err(reason));
     }
 }
 
@@ -191,11 +206,10 @@ impl Drop for Made<'_> {
     }
 }
 
-/// An agent at its gate: its rules are in the kernel, its first process is marked.
+/// An agent whose rules are in the kernel, and whose init gives up its rights.
 struct Prepared {
-    gate: AtGate,
+    seen: Seen,
     started: Observation,
-    launched: Launched,
 }
 
 fn prepare(host: &Host, plan: &Plan, made: &mut Made<'_>) -> Result<Prepared, Failure> {
@@ -210,37 +224,27 @@ fn prepare(host: &Host, plan: &Plan, made: &mut Made<'_>) -> Result<Prepared, Fa
     host.enforcer.admit(slot, agent, cgroup_id, CpuLimits { limit: budget.cpu })?;
     made.admitted = Some(cgroup_id);
 
-    let request = request(host, plan, &cgroup)?;
-    let seen = host.spares.take()?.launch(&request)?;
+    let seen = host.spares.take()?.launch(&request(host, plan, &cgroup)?)?;
     tracing::debug!(%agent, "has its view");
     let kernel_rules = load_rules(host, plan, slot, seen.anchors())?;
     tracing::debug!(%agent, kernel_rules, "has its rules");
-    let mut gate = seen.wait()?;
-    host.enforcer.mark(gate.init_pidfd(), slot, agent)?;
-    let stream = plan.attach.then(|| gate.attach(Pace::AgentWaits)).transpose().map_err(Failure::Attach)?;
-    tracing::debug!(%agent, "stands at its gate");
-
-    let gaps: Vec<Gap> = plan.spec.accepted_gaps.clone();
-    let (init_pid, shim_pid) = (gate.init_pid() as u32, gate.shim_pid() as u32);
-    let started = Observation::Started { agent, init_pid, shim_pid, cgroup_id, slot, kernel_rules, gaps: gaps.clone() };
-    Ok(Prepared { gate, started, launched: Launched { stream, gaps } })
+    let (init_pid, shim_pid) = (seen.init_pid() as u32, seen.shim_pid() as u32);
+    let gaps = plan.spec.accepted_gaps.clone();
+    let started = Observation::Started { agent, init_pid, shim_pid, cgroup_id, slot, kernel_rules, gaps };
+    Ok(Prepared { seen, started })
 }
 
-/// Records that the agent starts, tells whoever waits, and opens the gate.
-fn start(
-    host: &Arc<Host>,
-    world: &World,
-    agent: AgentNumber,
-    prepared: Prepared,
-    tell: impl FnOnce(Launched),
-) -> Result<(), Failure> {
-    let Prepared { gate, started, launched } = prepared;
-    if !world.saw_durably(started) {
-        return Err(Failure::NotRecorded);
-    }
-    tracing::debug!(%agent, "its start is recorded");
-    // That is all a client waits for: how the program fares it hears from the stream.
-    tell(launched);
+/// Waits until init has no rights left, and makes it the agent.
+fn at_gate(host: &Host, plan: &Plan, seen: Seen, made: &Made<'_>) -> Result<(AtGate, Launched), Failure> {
+    let mut gate = seen.wait()?;
+    let slot = made.slot.ok_or(Failure::NoSlot)?;
+    host.enforcer.mark(gate.init_pidfd(), slot, plan.agent)?;
+    let stream = plan.attach.then(|| gate.attach(Pace::AgentWaits)).transpose().map_err(Failure::Attach)?;
+    Ok((gate, Launched { stream, gaps: plan.spec.accepted_gaps.clone() }))
+}
+
+/// Starts the agent's program. From here on the end of the agent is seen by the watcher.
+fn open(host: &Arc<Host>, world: &World, agent: AgentNumber, gate: AtGate) -> Result<(), Failure> {
     let (mut shim, start) = gate.open()?;
     tracing::debug!(%agent, "its gate is open");
     if let Start::NotRunning { errno, program } = &start {

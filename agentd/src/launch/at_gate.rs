@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command as Process, Stdio};
 use std::time::Duration;
 
-use agentd_model::Origin;
+use agentd_model::{AgentNumber, Origin};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::handle::{self, Shim, ShimEvent};
@@ -75,7 +75,7 @@ pub enum LaunchError {
     #[error("the shim of agent {agent} broke off")]
     BrokeOff {
         /// Which agent.
-        agent: agentd_model::AgentNumber,
+        agent: AgentNumber,
         /// Why, if it is known.
         #[source]
         source: io::Error,
@@ -155,20 +155,25 @@ impl Spare {
 
     /// Launches an agent with this shim. Blocks, for a few milliseconds, until the agent's view is made and everything
     /// that the rules name is found in it; meanwhile init goes on to give up its rights.
-    pub fn launch(self, request: &LaunchRequest) -> Result<Seen<'_>, LaunchError> {
-        let Spare(gate) = self;
-        let mut seen = Seen { gate, request };
+    pub fn launch(self, request: &LaunchRequest) -> Result<Seen, LaunchError> {
+        let mut seen = Seen { gate: self.0, agent: request.agent };
         seen.gate.channel_mut().send(request, &[], Wait::Block).map_err(|source| seen.broke_off(source))?;
         loop {
             match seen.read()? {
                 Progress::Anchors { notes } => {
                     for notes in notes {
-                        let file = seen.gate.channel_mut().files.pop_front();
-                        let file = file.ok_or_else(|| seen.broke_off(closed()))?;
+                        let file = seen.file()?;
                         seen.gate.anchors.push(Anchor { file, uses: notes.into_iter().map(anchor_use).collect() });
                     }
                 }
-                Progress::Seen => return Ok(seen),
+                Progress::Seen { init_pid } => {
+                    seen.gate.init = Some((init_pid, seen.file()?));
+                    return Ok(seen);
+                }
+                Progress::Failed { failure: Failure::Missing { rule } } => {
+                    let rule = request.spec.paths.get(rule).ok_or_else(|| seen.broke_off(closed()))?;
+                    return Err(LaunchError::Missing { path: rule.path.clone(), origin: rule.origin.clone() });
+                }
                 other => return Err(seen.unexpected(other)),
             }
         }
@@ -186,23 +191,31 @@ fn anchor_use(Note { rule, kind }: Note) -> AnchorUse {
 
 /// An agent whose view is made, and whose init is on its way to the gate. Dropped, it is dead, as [`AtGate`] is.
 #[derive(Debug)]
-pub struct Seen<'a> {
+pub struct Seen {
     gate: AtGate,
-    request: &'a LaunchRequest,
+    agent: AgentNumber,
 }
 
-impl Seen<'_> {
+impl Seen {
     /// What the rules name.
     pub fn anchors(&self) -> &[Anchor] {
         &self.gate.anchors
     }
 
+    /// The shim's process.
+    pub fn shim_pid(&self) -> i32 {
+        self.gate.shim_pid()
+    }
+
+    /// Pid 1 of the agent, in the host's numbers. For people; it is on its way to the gate.
+    pub fn init_pid(&self) -> i32 {
+        self.gate.init_pid()
+    }
+
     /// Waits until init stands at the gate.
     pub fn wait(mut self) -> Result<AtGate, LaunchError> {
         match self.read()? {
-            Progress::AtGate { init_pid, landlock_abi } => {
-                let pidfd = self.gate.channel_mut().files.pop_front().ok_or_else(|| self.broke_off(closed()))?;
-                self.gate.init = Some((init_pid, pidfd));
+            Progress::AtGate { landlock_abi } => {
                 self.gate.landlock_abi = landlock_abi;
                 Ok(self.gate)
             }
@@ -215,14 +228,21 @@ impl Seen<'_> {
         read.and_then(|progress| progress.ok_or_else(closed)).map_err(|source| self.broke_off(source))
     }
 
+    /// The next file that came with a line.
+    fn file(&mut self) -> Result<OwnedFd, LaunchError> {
+        self.gate.channel_mut().files.pop_front().ok_or_else(|| self.broke_off(closed()))
+    }
+
     fn broke_off(&self, source: io::Error) -> LaunchError {
-        LaunchError::BrokeOff { agent: self.request.agent, source }
+        LaunchError::BrokeOff { agent: self.agent, source }
     }
 
     /// A failure, or something out of turn.
     fn unexpected(&self, progress: Progress) -> LaunchError {
         match progress {
-            Progress::Failed { failure } => describe(failure, self.request),
+            Progress::Failed { failure: Failure::Step { what, errno } } => {
+                LaunchError::Step { what, source: io::Error::from_raw_os_error(errno) }
+            }
             other => self.broke_off(io::Error::other(format!("{other:?} out of turn"))),
         }
     }
@@ -249,16 +269,6 @@ pub fn launch(program: &Path, request: &LaunchRequest) -> Result<AtGate, LaunchE
 
 fn closed() -> io::Error {
     io::ErrorKind::UnexpectedEof.into()
-}
-
-fn describe(failure: Failure, request: &LaunchRequest) -> LaunchError {
-    match failure {
-        Failure::Missing { rule } => match request.spec.paths.get(rule) {
-            Some(rule) => LaunchError::Missing { path: rule.path.clone(), origin: rule.origin.clone() },
-            None => LaunchError::BrokeOff { agent: request.agent, source: closed() },
-        },
-        Failure::Step { what, errno } => LaunchError::Step { what, source: io::Error::from_raw_os_error(errno) },
-    }
 }
 
 /// An agent whose program has not been started: everything is made, nothing has run.

@@ -41,10 +41,10 @@ pub(crate) enum Command {
 pub(crate) enum Progress {
     /// Some anchors: their files come with the line, and what each of them is to the rules, in the same order.
     Anchors { notes: Vec<Vec<Note>> },
-    /// These were all.
-    Seen,
-    /// Init waits; its pidfd comes with the line.
-    AtGate { init_pid: i32, landlock_abi: Option<u32> },
+    /// These were all. Init's pidfd comes with the line.
+    Seen { init_pid: i32 },
+    /// Init waits.
+    AtGate { landlock_abi: Option<u32> },
     /// It did not work; nothing is left of it.
     Failed { failure: Failure },
 }

@@ -296,7 +296,10 @@ impl Shim {
                 self.progress(&Progress::Anchors { notes }, &borrowed);
                 self.anchors.extend(files);
             }
-            Report::Seen => self.progress(&Progress::Seen, &[]),
+            Report::Seen => {
+                let pidfd = self.init.pidfd.try_clone()?;
+                self.progress(&Progress::Seen { init_pid: self.init.pid }, &[pidfd.as_fd()]);
+            }
             Report::Terminal => {
                 let master = self.init.channel.files.pop_front();
                 let stdin = master.as_ref().map(OwnedFd::try_clone).transpose()?;
@@ -304,8 +307,7 @@ impl Shim {
             }
             Report::Ready { landlock_abi } => {
                 self.phase = Phase::AtGate;
-                let pidfd = self.init.pidfd.try_clone()?;
-                self.progress(&Progress::AtGate { init_pid: self.init.pid, landlock_abi }, &[pidfd.as_fd()]);
+                self.progress(&Progress::AtGate { landlock_abi }, &[]);
             }
             Report::Failed { failure } if self.phase < Phase::Running => self.fail(failure),
             Report::Failed { failure } => {
