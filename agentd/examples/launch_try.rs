@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use agentd::launch::{Confinement, Landlock, LaunchRequest, Pace, Seccomp, ShimEvent, Spare, launch};
+use agentd::launch::{Confinement, Landlock, LaunchRequest, Pace, Place, Seccomp, ShimEvent, Spare, launch};
 use agentd_model::{AgentNumber, AgentSpec, Budget, Origin, PathRule, Rights, Terminal};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -35,8 +35,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         optional: true,
         origin: Origin::BuiltIn,
     };
+    let (state_dir, runtime_dir) = (dir.clone(), dir.clone());
+    let place = Place { agent: AgentNumber(1), cgroup: cgroup.clone(), state_dir, runtime_dir };
     let mut request = LaunchRequest {
-        agent: AgentNumber(1),
         name: "try".parse()?,
         spec: AgentSpec {
             argv: vec!["/bin/true".into()],
@@ -53,9 +54,6 @@ fn main() -> Result<(), Box<dyn Error>> {
             accepted_gaps: vec![],
             tmp_directories: vec![],
         },
-        cgroup: cgroup.clone(),
-        state_dir: dir.clone(),
-        runtime_dir: dir.clone(),
         stdin: false,
         hide: vec![],
         confinement: Confinement { landlock: Landlock::Off, seccomp: Seccomp::Nothing },
@@ -64,7 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["bare", "bwrap", "launch", "launch-spare", "to-gate-spare", "launch-spare-pty", "launch-spare-fallback"]
             .map(|name| (name, vec![]))
             .into();
-    let mut spare = Some(Spare::start(&program)?);
+    let mut spare = Some(Spare::start(&program, &place)?);
     for _ in 0..rounds {
         for (name, times) in &mut series {
             request.spec.terminal =
@@ -89,7 +87,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     let spare = if *name == "launch" { None } else { spare.take() };
                     let mut gate = match spare {
                         Some(spare) => spare.launch(&fallback)?.wait()?,
-                        None => launch(&program, &fallback)?,
+                        None => launch(&program, &place, &fallback)?,
                     };
                     let gate_time = Instant::now();
                     let client = gate.attach(Pace::AgentWaits)?;
@@ -109,7 +107,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             times.push((end - start).as_secs_f64() * 1e3);
             spare = match spare.take() {
                 Some(spare) => Some(spare),
-                None => Some(Spare::start(&program)?),
+                None => Some(Spare::start(&program, &place)?),
             };
             // Let the spare come to its wait.
             std::thread::sleep(std::time::Duration::from_millis(3));

@@ -101,6 +101,14 @@ impl Cgroups {
         entries.filter_map(|entry| number(entry.file_name().to_str()?)).collect()
     }
 
+    /// Removes all of it, where nothing runs in it.
+    pub fn remove(&self) {
+        for agent in self.present() {
+            self.of(agent).remove();
+        }
+        let _ = fs::remove_dir(&self.parent);
+    }
+
     /// The agent in whose cgroup, or below it, a process is; from the text of `/proc/PID/cgroup`.
     pub fn agent_in(&self, proc_cgroup: &str) -> Option<AgentNumber> {
         let path = proc_cgroup.lines().find_map(|line| line.strip_prefix("0::/"))?;
@@ -122,9 +130,13 @@ impl Cgroup {
         &self.path
     }
 
-    /// Makes it, empty, with the limits of a budget.
-    pub fn create(&self, budget: &Budget) -> Result<(), CgroupError> {
-        fs::create_dir(&self.path).map_err(|source| self.error("make", source))?;
+    /// Makes it, empty.
+    pub fn create(&self) -> Result<(), CgroupError> {
+        fs::create_dir(&self.path).map_err(|source| self.error("make", source))
+    }
+
+    /// Gives it the limits of a budget.
+    pub fn limit(&self, budget: &Budget) -> Result<(), CgroupError> {
         let limit = |what| move |source| CgroupError::Limit { what, path: self.path.clone(), source };
         if let Some(bytes) = budget.memory {
             let controller = MemController::new(self.path.clone(), PathBuf::new(), true);

@@ -63,6 +63,9 @@ pub trait Enforcer: Send + Sync {
     /// The kernel's own account of an agent; `None`: the slot is not this agent's.
     fn account(&self, slot: u32, agent: AgentNumber) -> Option<abi::Agent>;
 
+    /// Slots that are in use, and whose.
+    fn registered(&self) -> Vec<(u32, AgentNumber)>;
+
     /// Takes an agent out of all tables. Nothing of it may run any more.
     fn release(&self, slot: u32, agent: AgentNumber, cgroup_id: u64) -> Result<(), EnforceError>;
 }

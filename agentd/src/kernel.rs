@@ -146,7 +146,11 @@ pub fn forget_ended(places: &Places, cgroups: &Cgroups, is_live: impl Fn(AgentNu
 /// Takes the kernel programs out.
 pub fn unload(places: &Places) -> Result<(), StartError> {
     Net::detach(&places.bpffs)?;
-    Ok(agentd_ebpf::unpin_all(&places.bpffs)?)
+    agentd_ebpf::unpin_all(&places.bpffs)?;
+    // Empty now, or not ours.
+    let _ = std::fs::remove_dir(places.bpffs.join("net"));
+    let _ = std::fs::remove_dir(&places.bpffs);
+    Ok(())
 }
 
 fn set(tiers: &mut Tiers, domain: Domain, tier: Tier, reason: Option<String>) {
@@ -316,6 +320,10 @@ impl Enforcer for Programs {
         self.holds(slot, agent)
     }
 
+    fn registered(&self) -> Vec<(u32, AgentNumber)> {
+        self.kernel.maps().agents().map(|(slot, account)| (slot, AgentNumber(account.number))).collect()
+    }
+
     fn release(&self, slot: u32, agent: AgentNumber, cgroup_id: u64) -> Result<(), EnforceError> {
         let maps = self.kernel.maps();
         maps.remove_cgroup(cgroup_id).map_err(refused("take the agent's cgroup out"))?;
@@ -352,6 +360,10 @@ impl Enforcer for Bare {
 
     fn account(&self, _: u32, _: AgentNumber) -> Option<abi::Agent> {
         None
+    }
+
+    fn registered(&self) -> Vec<(u32, AgentNumber)> {
+        vec![]
     }
 
     fn release(&self, _: u32, _: AgentNumber, _: u64) -> Result<(), EnforceError> {

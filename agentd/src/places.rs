@@ -49,12 +49,22 @@ impl Places {
 
     /// What an agent leaves behind: its log, its exit record, its home if it has no other.
     pub fn agent_state(&self, agent: AgentNumber) -> PathBuf {
-        self.state.join("agents").join(agent.to_string())
+        self.agents_state().join(agent.to_string())
     }
 
     /// An agent's shim socket.
     pub fn agent_runtime(&self, agent: AgentNumber) -> PathBuf {
-        self.runtime.join("agents").join(agent.to_string())
+        self.agents_runtime().join(agent.to_string())
+    }
+
+    /// What all agents leave behind, by number.
+    pub fn agents_state(&self) -> PathBuf {
+        self.state.join("agents")
+    }
+
+    /// All shims' sockets, by number.
+    pub fn agents_runtime(&self) -> PathBuf {
+        self.runtime.join("agents")
     }
 
     /// Where the cgroup v2 tree is mounted, as the kernel says.

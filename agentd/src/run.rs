@@ -13,7 +13,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
 use agentd_model::{AgentNumber, Event, Tiers};
 use agentd_world::State;
@@ -108,12 +108,23 @@ pub fn unload(places: &Places) -> ExitCode {
     let unload = || {
         let _lock = lock(places)?;
         let cgroups = open_cgroups(places)?;
-        match cgroups.present().into_iter().find(|agent| cgroups.of(*agent).is_populated()) {
-            Some(agent) => Err(StartError::AgentsRun(agent)),
-            None => Ok(kernel::unload(places)?),
+        if let Some(agent) = running(&cgroups) {
+            return Err(StartError::AgentsRun(agent));
         }
+        kernel::unload(places)?;
+        cgroups.remove();
+        Ok(())
     };
     ended(unload())
+}
+
+/// An agent that runs. What a daemon that has just been killed had ready for its next one ends by itself, a little later.
+fn running(cgroups: &Cgroups) -> Option<AgentNumber> {
+    for _ in 0..50 {
+        cgroups.present().into_iter().find(|agent| cgroups.of(*agent).is_populated())?;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    cgroups.present().into_iter().find(|agent| cgroups.of(*agent).is_populated())
 }
 
 fn ended(result: Result<(), StartError>) -> ExitCode {
@@ -209,8 +220,7 @@ fn start(places: &Places) -> Result<(), StartError> {
         let path = places.socket();
         let listener = server::listen(&path);
         let listener = listener.map_err(|source| StartError::Place { path: path.display().to_string(), source })?;
-        let next_number = AtomicU32::new(world.state().next_number().0);
-        let service = Arc::new(Service { world: world.clone(), host, places: places.clone(), next_number });
+        let service = Arc::new(Service { world: world.clone(), host: host.clone(), places: places.clone() });
         let server = tokio::spawn(server::serve(listener, service));
         tracing::info!(adopted, socket = %path.display(), "ready");
         // Without systemd there is nobody to tell.
@@ -225,6 +235,7 @@ fn start(places: &Places) -> Result<(), StartError> {
         world.stop().await;
         Ok::<(), StartError>(())
     })?;
+    host.close();
     // The core has written what it took; agents go on without us.
     let _ = core.join();
     tracing::info!("stopped; agents go on");

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use agentd::launch::{
-    Anchor, AnchorKind, AtGate, Confinement, ExitRecord, Landlock, LaunchError, LaunchRequest, Pace, Seccomp, Shim, ShimEvent,
-    Spare, Start, landlock_abi, launch, read_exit_record,
+    Anchor, AnchorKind, AtGate, Confinement, ExitRecord, Landlock, LaunchError, LaunchRequest, Pace, Place, Seccomp, Shim,
+    ShimEvent, Spare, Start, landlock_abi, launch, read_exit_record,
 };
 use agentd_model::{AgentNumber, AgentSpec, Budget, ExitStatus, Origin, PathRule, Rights, Terminal};
 use agentd_protocol::attach::{Decoder, Frame};
@@ -32,6 +32,7 @@ fn code(code: u8) -> ExitStatus {
 /// A cgroup, directories and a request; all removed at the end.
 struct Lab {
     root: PathBuf,
+    place: Place,
     request: LaunchRequest,
 }
 
@@ -69,18 +70,16 @@ impl Lab {
             accepted_gaps: vec![],
             tmp_directories: vec![],
         };
+        let (agent, state_dir, runtime_dir) = (AgentNumber(number), root.join("state"), root.join("run"));
+        let place = Place { agent, cgroup, state_dir, runtime_dir };
         let request = LaunchRequest {
-            agent: AgentNumber(number),
             name: format!("test-{number}").parse().unwrap(),
             spec,
-            cgroup,
-            state_dir: root.join("state"),
-            runtime_dir: root.join("run"),
             stdin: false,
             hide: vec![],
             confinement: Confinement { landlock: Landlock::Off, seccomp: Seccomp::Nothing },
         };
-        Lab { root, request }
+        Lab { root, place, request }
     }
 
     fn sh(script: &str) -> Lab {
@@ -109,11 +108,11 @@ impl Lab {
     }
 
     fn launch(&self) -> AtGate {
-        launch(Path::new(SHIM), &self.request).unwrap_or_else(|error| panic!("{}", chain(&error)))
+        launch(Path::new(SHIM), &self.place, &self.request).unwrap_or_else(|error| panic!("{}", chain(&error)))
     }
 
     fn refused(&self) -> String {
-        chain(&launch(Path::new(SHIM), &self.request).expect_err("must be refused"))
+        chain(&launch(Path::new(SHIM), &self.place, &self.request).expect_err("must be refused"))
     }
 
     fn start(&self) -> Running {
@@ -131,13 +130,13 @@ impl Lab {
     }
 
     fn cgroup_is_empty(&self) -> bool {
-        fs::read_to_string(self.request.cgroup.join("cgroup.procs")).unwrap().is_empty()
+        fs::read_to_string(self.place.cgroup.join("cgroup.procs")).unwrap().is_empty()
     }
 }
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        let cgroup = &self.request.cgroup;
+        let cgroup = &self.place.cgroup;
         let _ = fs::write(cgroup.join("cgroup.kill"), "1");
         wait_for("the cgroup is removed", || fs::remove_dir(cgroup).is_ok());
         fs::remove_dir_all(&self.root).unwrap();
@@ -296,7 +295,7 @@ fn the_exit_status_is_the_programs_own() {
         assert_eq!(outcome.start, Start::Running);
         assert!(outcome.record.witnessed);
         assert!(outcome.record.cpu_ns.is_some_and(|ns| ns > 0), "{:?}", outcome.record);
-        assert_eq!(read_exit_record(&lab.request.state_dir).unwrap(), Some(outcome.record));
+        assert_eq!(read_exit_record(&lab.place.state_dir).unwrap(), Some(outcome.record));
     }
 }
 
@@ -406,7 +405,7 @@ fn namespaces_are_its_own_and_proc_shows_only_itself() {
 #[test]
 fn the_cgroup_is_the_one_given() {
     let lab = Lab::sh("cat /proc/self/cgroup");
-    let name = lab.request.cgroup.file_name().unwrap().to_str().unwrap().to_owned();
+    let name = lab.place.cgroup.file_name().unwrap().to_str().unwrap().to_owned();
     let outcome = lab.run();
     assert!(outcome.stdout.lines().any(|line| line.starts_with("0::") && line.ends_with(&name)), "{}", outcome.stdout);
 }
@@ -600,7 +599,7 @@ fn a_killed_shim_takes_the_agent_with_it() {
     let mut watch = running.shim.watch().unwrap();
     assert!(watch.all(|event| matches!(event, Ok(ShimEvent::Started))), "and nothing but the end is told");
     running.shim.reap().unwrap();
-    assert_eq!(read_exit_record(&lab.request.state_dir).unwrap(), None);
+    assert_eq!(read_exit_record(&lab.place.state_dir).unwrap(), None);
 }
 
 #[allow(unsafe_code, reason = "a test must be able to kill")]
@@ -638,8 +637,8 @@ fn a_dropped_gate_leaves_nothing() {
 #[test]
 fn as_another_daemon() {
     let Some(request) = std::env::var_os("AGENTD_TEST_REQUEST") else { return };
-    let request: LaunchRequest = serde_json::from_slice(&fs::read(request).unwrap()).unwrap();
-    let gate = launch(Path::new(SHIM), &request).unwrap();
+    let (place, request): (Place, LaunchRequest) = serde_json::from_slice(&fs::read(request).unwrap()).unwrap();
+    let gate = launch(Path::new(SHIM), &place, &request).unwrap();
     let _shim = match std::env::var("AGENTD_TEST_OPEN").is_ok() {
         true => Some(gate.open().unwrap()),
         false => {
@@ -647,14 +646,14 @@ fn as_another_daemon() {
             None
         }
     };
-    fs::write(request.state_dir.join("reached"), "").unwrap();
+    fs::write(place.state_dir.join("reached"), "").unwrap();
     std::thread::sleep(Duration::from_secs(60));
 }
 
 /// Starts another daemon, waits until it has launched, and kills it.
 fn launch_and_die(lab: &Lab, open: bool) {
     let file = lab.root.join("request.json");
-    fs::write(&file, serde_json::to_vec(&lab.request).unwrap()).unwrap();
+    fs::write(&file, serde_json::to_vec(&(&lab.place, &lab.request)).unwrap()).unwrap();
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "as_another_daemon"]).env("AGENTD_TEST_REQUEST", file);
     command.stdout(std::process::Stdio::null());
@@ -662,7 +661,7 @@ fn launch_and_die(lab: &Lab, open: bool) {
         command.env("AGENTD_TEST_OPEN", "1");
     }
     let mut daemon = command.spawn().unwrap();
-    wait_for("the other daemon has launched", || lab.request.state_dir.join("reached").exists());
+    wait_for("the other daemon has launched", || lab.place.state_dir.join("reached").exists());
     assert!(!lab.cgroup_is_empty());
     daemon.kill().unwrap();
     daemon.wait().unwrap();
@@ -673,7 +672,7 @@ fn a_daemon_that_dies_at_the_gate_leaves_nothing() {
     let lab = Lab::sh("echo ran > ran");
     launch_and_die(&lab, false);
     wait_for("nothing is left", || lab.cgroup_is_empty());
-    wait_for("its socket is gone", || !lab.request.runtime_dir.join("shim.sock").exists());
+    wait_for("its socket is gone", || !lab.place.runtime_dir.join("shim.sock").exists());
     assert!(!lab.work().join("ran").exists());
 }
 
@@ -683,14 +682,14 @@ fn an_agent_outlives_its_daemon_and_is_found_again() {
     lab.request.stdin = true;
     launch_and_die(&lab, true);
     assert!(!lab.cgroup_is_empty());
-    let mode = fs::metadata(lab.request.runtime_dir.join("shim.sock")).unwrap().mode();
+    let mode = fs::metadata(lab.place.runtime_dir.join("shim.sock")).unwrap().mode();
     assert_eq!(mode & 0o777, 0o600);
 
-    let mut shim = Shim::connect(&lab.request.runtime_dir).unwrap();
+    let mut shim = Shim::connect(&lab.place.runtime_dir).unwrap();
     shim.ask_status().unwrap();
     let mut watch = shim.watch().unwrap();
     let Some(Ok(ShimEvent::Status(status))) = watch.next() else { panic!("no status") };
-    assert_eq!((status.agent, status.exit), (lab.request.agent, None));
+    assert_eq!((status.agent, status.exit), (lab.place.agent, None));
     let mut client = Client::new(shim.attach(Pace::ClientDrops).unwrap());
     client.type_in("hello");
     client.say(&Frame::StdinEof);
@@ -700,9 +699,9 @@ fn an_agent_outlives_its_daemon_and_is_found_again() {
     assert_eq!(record.status, code(9));
     shim.taken().unwrap();
     assert_eq!(watch.by_ref().last().unwrap().unwrap(), ShimEvent::Gone);
-    assert!(Shim::connect(&lab.request.runtime_dir).is_err());
-    assert_eq!(read_exit_record(&lab.request.state_dir).unwrap(), Some(record));
-    assert_eq!(fs::read_to_string(lab.request.state_dir.join("output.log")).unwrap(), "before\nhello");
+    assert!(Shim::connect(&lab.place.runtime_dir).is_err());
+    assert_eq!(read_exit_record(&lab.place.state_dir).unwrap(), Some(record));
+    assert_eq!(fs::read_to_string(lab.place.state_dir.join("output.log")).unwrap(), "before\nhello");
 }
 
 #[test]
@@ -710,8 +709,8 @@ fn an_exit_that_no_daemon_saw_is_on_disk() {
     let lab = Lab::sh("while ! test -e go; do sleep 0.05; done; exit 11");
     launch_and_die(&lab, true);
     fs::write(lab.work().join("go"), "").unwrap();
-    wait_for("the shim has gone", || !lab.request.runtime_dir.join("shim.sock").exists());
-    let record = read_exit_record(&lab.request.state_dir).unwrap().unwrap();
+    wait_for("the shim has gone", || !lab.place.runtime_dir.join("shim.sock").exists());
+    let record = read_exit_record(&lab.place.state_dir).unwrap().unwrap();
     assert_eq!((record.status, record.witnessed), (code(11), true));
 }
 
@@ -720,7 +719,7 @@ fn the_log_holds_both_outputs() {
     let lab = Lab::sh("echo one; echo two >&2; sleep 0.05; echo three");
     let outcome = lab.run();
     assert_eq!(outcome.record.log_lost_bytes, 0);
-    let log = fs::read_to_string(lab.request.state_dir.join("output.log")).unwrap();
+    let log = fs::read_to_string(lab.place.state_dir.join("output.log")).unwrap();
     let mut lines: Vec<&str> = log.lines().collect();
     lines.sort_unstable();
     assert_eq!(lines, ["one", "three", "two"]);
@@ -745,7 +744,7 @@ fn a_late_client_that_does_not_read_is_dropped_and_the_agent_goes_on() {
     let (shim, _) = lab.launch().open().unwrap();
     let mut slow = Client::new(shim.attach(Pace::ClientDrops).unwrap());
     slow.type_in("go\n");
-    let log = lab.request.state_dir.join("output.log");
+    let log = lab.place.state_dir.join("output.log");
     wait_for("all output is logged", || fs::metadata(&log).is_ok_and(|log| log.len() == 6_000_004));
     while slow.hear() {}
     assert_eq!(slow.notices, ["detached: output came faster than it was read"]);
@@ -1011,7 +1010,7 @@ fn anchors_are_what_the_agent_will_see() {
 #[test]
 fn a_rule_on_a_missing_path_is_refused_by_name() {
     let lab = Lab::sh("true").rule("/no/such/place", "read", "");
-    let Err(LaunchError::Missing { path, origin }) = launch(Path::new(SHIM), &lab.request) else {
+    let Err(LaunchError::Missing { path, origin }) = launch(Path::new(SHIM), &lab.place, &lab.request) else {
         panic!("must be refused")
     };
     assert_eq!((path.as_str(), origin.to_string().as_str()), ("/no/such/place", "--allow read:/no/such/place"));
@@ -1026,13 +1025,13 @@ fn what_does_not_work_is_named() {
     assert_eq!(outcome.status, code(125));
     assert_eq!(outcome.notices, ["cannot enter \"/no/such/directory\": No such file or directory (os error 2)"]);
     let mut lab = Lab::sh("true");
-    let real = std::mem::replace(&mut lab.request.cgroup, "/no/such/cgroup".into());
+    let real = std::mem::replace(&mut lab.place.cgroup, "/no/such/cgroup".into());
     assert!(lab.refused().starts_with("cannot open cgroup /no/such/cgroup: No such file"), "{}", lab.refused());
-    lab.request.cgroup = real;
-    let error = launch(Path::new("/no/such/agentd"), &lab.request).unwrap_err();
+    lab.place.cgroup = real;
+    let error = launch(Path::new("/no/such/agentd"), &lab.place, &lab.request).unwrap_err();
     assert!(chain(&error).starts_with("cannot start the shim /no/such/agentd: No such file"));
     // A program that is no shim.
-    let error = launch(Path::new("/bin/true"), &lab.request).unwrap_err();
+    let error = launch(Path::new("/bin/true"), &lab.place, &lab.request).unwrap_err();
     assert!(chain(&error).contains("broke off"), "{}", chain(&error));
     let empty = Lab::new(&[""]);
     assert!(empty.refused().contains("no program is given"));
@@ -1055,9 +1054,11 @@ fn many_anchors_pass_and_stay_open() {
 #[test]
 fn a_spare_shim_serves_and_an_unused_one_ends() {
     let lab = Lab::sh("exit 6");
-    let spare = Spare::start(Path::new(SHIM)).unwrap();
+    let spare = Spare::start(Path::new(SHIM), &lab.place).unwrap();
+    wait_for("its init waits", || !lab.cgroup_is_empty());
     drop(spare);
-    let spare = Spare::start(Path::new(SHIM)).unwrap();
+    wait_for("nothing is left", || lab.cgroup_is_empty());
+    let spare = Spare::start(Path::new(SHIM), &lab.place).unwrap();
     let mut gate = spare.launch(&lab.request).unwrap().wait().unwrap();
     let mut client = Client::new(gate.attach(Pace::AgentWaits).unwrap());
     let (shim, _) = gate.open().unwrap();

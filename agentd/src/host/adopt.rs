@@ -2,13 +2,17 @@
 //!
 //! An agent that the journal believes to live is one of four things. It runs, and is adopted. It has ended while no daemon
 //! looked, and its shim left a record. It was being launched when the daemon died, and whatever was made is killed. Or it
-//! ended with its host. A cgroup that no live agent owns is a launch that was cut off, and is cleared.
+//! ended with its host. A cgroup or an entry in the kernel's table that no live agent owns is a launch that was cut off, or
+//! a berth for an agent that never was, and is cleared.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::sync::Arc;
 
 use agentd_model::{AgentNumber, Duration as CpuTime};
-use agentd_world::{Agent, Observation};
+use agentd_world::{Agent, Observation, State};
 
+use super::berths::remove_traces;
 use super::{Host, watcher};
 use crate::core::World;
 use crate::launch::{ConnectError, Shim};
@@ -22,13 +26,35 @@ pub fn adopt(host: &Arc<Host>, world: &World, boot_id: &str) -> usize {
     }
     let adopted = live.iter().filter(|agent| adopt_one(host, world, boot_id, agent)).count();
     let state = world.state();
-    for orphan in host.cgroups.present() {
-        if !state.agent(orphan).is_some_and(|agent| agent.is_live()) {
-            watcher::release(host.clone(), world.clone(), orphan, None);
+    let registered = host.enforcer.registered();
+    registered.iter().for_each(|(slot, _)| host.slots.adopt(*slot));
+    let orphans = host.cgroups.present().into_iter().chain(registered.iter().map(|(_, agent)| *agent));
+    let orphans: BTreeSet<AgentNumber> = orphans.filter(|agent| !is_live(&state, *agent)).collect();
+    // Above every number that was ever given out, for an agent or for a berth.
+    let last = orphans.last().map_or(0, |agent| agent.0);
+    host.berths.begin_at(state.next_number().max(AgentNumber(last + 1)));
+    for orphan in orphans {
+        watcher::release(host.clone(), world.clone(), orphan, None);
+    }
+    forget_berths(host, &state);
+    host.berths.refill(host);
+    adopted
+}
+
+fn is_live(state: &State, agent: AgentNumber) -> bool {
+    state.agent(agent).is_some_and(|agent| agent.is_live())
+}
+
+/// Removes the directories of berths of a daemon that was killed: there never were such agents.
+fn forget_berths(host: &Host, state: &State) {
+    for directory in [host.places.agents_state(), host.places.agents_runtime()] {
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let number = entry.file_name().to_str().and_then(|name| name.parse().ok()).map(AgentNumber);
+            if number.is_some_and(|number| number >= state.next_number()) {
+                remove_traces(&entry.path());
+            }
         }
     }
-    host.spares.refill();
-    adopted
 }
 
 fn adopt_one(host: &Arc<Host>, world: &World, boot_id: &str, agent: &Arc<Agent>) -> bool {

@@ -5,6 +5,7 @@
 //! takes milliseconds and has a thread of its own, which reports back.
 
 mod adopt;
+mod berths;
 mod launcher;
 mod performer;
 mod poll;
@@ -20,6 +21,7 @@ use agentd_model::{AgentNumber, Domain, Duration as CpuTime, Spend, Tier, Tiers}
 use agentd_world::Agent;
 
 pub use adopt::adopt;
+pub use berths::Reserved;
 pub use launcher::{Plan, Preparation};
 pub use performer::HostPerformer;
 pub use poll::begin as begin_polling;
@@ -50,7 +52,7 @@ pub struct Host {
     /// Held while a CPU limit changes, and while an agent is frozen because of the one it has.
     limits: Mutex<()>,
     shims: Mutex<HashMap<AgentNumber, Shim>>,
-    spares: launcher::Spares,
+    berths: berths::Berths,
 }
 
 /// Why a stream could not be attached.
@@ -74,9 +76,9 @@ pub enum AttachError {
 impl Host {
     /// A host with nothing running.
     pub fn new(places: Places, cgroups: Cgroups, enforcer: Arc<dyn Enforcer>, tiers: Tiers, uring_hook: bool) -> Host {
-        let (shims, spares, slots) = (Mutex::default(), launcher::Spares::default(), Slots::default());
+        let (shims, berths, slots) = (Mutex::default(), berths::Berths::new(), Slots::default());
         let (launching, limits) = (Mutex::default(), Mutex::default());
-        Host { places, cgroups, enforcer, tiers, uring_hook, slots, launching, limits, shims, spares }
+        Host { places, cgroups, enforcer, tiers, uring_hook, slots, launching, limits, shims, berths }
     }
 
     /// What confines an agent beside the kernel programs, on this host.
@@ -86,6 +88,21 @@ impl Host {
             Tier::Lsm => Confinement { landlock: Landlock::Off, seccomp: Seccomp::UringOnly },
             _ => Confinement { landlock: Landlock::On, seccomp: Seccomp::Fallback },
         }
+    }
+
+    /// A number that nobody else gets, and what is ready for the next agent.
+    pub fn reserve(&self) -> Reserved {
+        self.berths.reserve()
+    }
+
+    /// Takes back what was reserved for a request that is wrong.
+    pub fn give_back(&self, reserved: Reserved) {
+        self.berths.give_back(reserved, self);
+    }
+
+    /// Undoes what is ready for nobody; the daemon stops.
+    pub fn close(&self) {
+        self.berths.close(self);
     }
 
     /// A stream to an agent's terminal or pipes, for somebody who looks in.

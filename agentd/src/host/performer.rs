@@ -7,7 +7,7 @@ use agentd_model::{AgentNumber, Duration, Effect};
 use agentd_world::State;
 
 use super::Host;
-use super::{Plan, Preparation};
+use super::{Plan, Preparation, Reserved};
 use crate::core::{LaunchTicket, Performer, World};
 
 /// Does what the world wants done on this host.
@@ -41,7 +41,7 @@ impl Performer for HostPerformer {
                 (Some(ticket), _) => (ticket.go)(),
                 (None, Some(agent)) => {
                     let (name, spec) = (agent.name.clone(), agent.spec.as_ref().clone());
-                    let plan = Plan { agent: agent.number, name, spec, attach: false };
+                    let plan = Plan { reserved: Reserved::number(agent.number), name, spec, attach: false };
                     Preparation::begin(self.host.clone(), self.world.clone(), plan).go(None);
                 }
                 (None, None) => {}

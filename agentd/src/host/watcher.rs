@@ -75,22 +75,27 @@ pub(super) fn release(host: Arc<Host>, world: World, agent: AgentNumber, started
             tracing::error!(%agent, "processes of the ended agent do not die; its rules stay");
             return;
         }
-        if let Some(started) = started {
-            let unreported = host.enforcer.account(started.slot, agent).map_or(0, |account| account.suppressed);
-            if unreported > 0 {
-                world.saw_durably(Observation::Suppressed { agent, count: unreported });
+        let slot = started.map(|started| started.slot).or_else(|| slot_of(&host, agent));
+        if let Some(account) = slot.and_then(|slot| host.enforcer.account(slot, agent)) {
+            if account.suppressed > 0 {
+                world.saw_durably(Observation::Suppressed { agent, count: account.suppressed });
             }
-            if let Err(error) = host.enforcer.release(started.slot, agent, started.cgroup_id) {
+            if let Err(error) = host.enforcer.release(slot.unwrap_or_default(), agent, account.cgroup_id) {
                 tracing::error!(%agent, error = crate::errors::one_line(&error), "the kernel keeps an ended agent");
                 return;
             }
-            host.slots.give_back(started.slot);
         }
+        slot.into_iter().for_each(|slot| host.slots.give_back(slot));
         let _ = std::fs::remove_dir_all(host.places.agent_runtime(agent));
     };
     if let Err(error) = std::thread::Builder::new().name(format!("release-{agent}")).spawn(body) {
         tracing::error!(%agent, %error, "cannot start a thread to release the agent");
     }
+}
+
+/// The slot of an agent that the journal does not know to have one.
+fn slot_of(host: &Host, agent: AgentNumber) -> Option<u32> {
+    host.enforcer.registered().into_iter().find(|(_, registered)| *registered == agent).map(|(slot, _)| slot)
 }
 
 /// Waits until a cgroup has no tasks and removes it. False: it still has some.

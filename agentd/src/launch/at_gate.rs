@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::handle::{self, Shim, ShimEvent};
 use super::messages::{Command, Failure, Note, NoteKind, Pace, Progress};
 use super::passing::{Channel, Wait};
-use super::request::LaunchRequest;
+use super::request::{LaunchRequest, Place};
 
 /// How long any one message of a launch may take. Generous: a stalled network file system below a rule's path.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -122,14 +122,17 @@ pub enum Start {
     },
 }
 
-/// A shim that has been started and knows nothing yet. Kept ready, it takes an exec out of the next launch; dropped, or
-/// left behind by a daemon that dies, it ends.
+/// A shim, and an init in namespaces of its own, that know their place and nothing else. Kept ready, they take an exec
+/// and a clone out of the next launch; dropped, or left behind by a daemon that dies, they end.
 #[derive(Debug)]
-pub struct Spare(AtGate);
+pub struct Spare {
+    gate: AtGate,
+    agent: AgentNumber,
+}
 
 impl Spare {
-    /// Starts `program shim`, which must come to `shim::main`.
-    pub fn start(program: &Path) -> Result<Spare, LaunchError> {
+    /// Starts `program shim`, which must come to `shim::main`, at a place.
+    pub fn start(program: &Path, place: &Place) -> Result<Spare, LaunchError> {
         let start = || {
             let (ours, theirs) = UnixStream::pair()?;
             ours.set_read_timeout(Some(PATIENCE))?;
@@ -142,13 +145,12 @@ impl Spare {
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()?;
-            Ok(Spare(AtGate {
-                channel: Some(Channel::new(ours.into())),
-                child: Some(child),
-                init: None,
-                anchors: Vec::new(),
-                landlock_abi: None,
-            }))
+            let channel = Channel::new(ours.into());
+            // A program that is no shim may have gone already: told by the launch.
+            let _ = channel.send(place, &[], Wait::Block);
+            let (channel, child) = (Some(channel), Some(child));
+            let gate = AtGate { channel, child, init: None, anchors: Vec::new(), landlock_abi: None };
+            Ok(Spare { gate, agent: place.agent })
         };
         start().map_err(|source| LaunchError::Shim { program: program.display().to_string(), source })
     }
@@ -156,20 +158,18 @@ impl Spare {
     /// Launches an agent with this shim. Blocks, for a few milliseconds, until the agent's view is made and everything
     /// that the rules name is found in it; meanwhile init goes on to give up its rights.
     pub fn launch(self, request: &LaunchRequest) -> Result<Seen, LaunchError> {
-        let mut seen = Seen { gate: self.0, agent: request.agent };
+        let mut seen = Seen { gate: self.gate, agent: self.agent };
         seen.gate.channel_mut().send(request, &[], Wait::Block).map_err(|source| seen.broke_off(source))?;
         loop {
             match seen.read()? {
+                Progress::Begun { init_pid } => seen.gate.init = Some((init_pid, seen.file()?)),
                 Progress::Anchors { notes } => {
                     for notes in notes {
                         let file = seen.file()?;
                         seen.gate.anchors.push(Anchor { file, uses: notes.into_iter().map(anchor_use).collect() });
                     }
                 }
-                Progress::Seen { init_pid } => {
-                    seen.gate.init = Some((init_pid, seen.file()?));
-                    return Ok(seen);
-                }
+                Progress::Seen if seen.gate.init.is_some() => return Ok(seen),
                 Progress::Failed { failure: Failure::Missing { rule } } => {
                     let rule = request.spec.paths.get(rule).ok_or_else(|| seen.broke_off(closed()))?;
                     return Err(LaunchError::Missing { path: rule.path.clone(), origin: rule.origin.clone() });
@@ -263,8 +263,8 @@ impl Drop for AtGate {
 }
 
 /// Starts a shim and launches an agent with it, up to its gate. Blocks, for a few milliseconds.
-pub fn launch(program: &Path, request: &LaunchRequest) -> Result<AtGate, LaunchError> {
-    Spare::start(program)?.launch(request)?.wait()
+pub fn launch(program: &Path, place: &Place, request: &LaunchRequest) -> Result<AtGate, LaunchError> {
+    Spare::start(program, place)?.launch(request)?.wait()
 }
 
 fn closed() -> io::Error {

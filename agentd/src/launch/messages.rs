@@ -39,11 +39,13 @@ pub(crate) enum Command {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Progress {
+    /// Init is there and has the request; its pidfd comes with the line.
+    Begun { init_pid: i32 },
     /// Some anchors: their files come with the line, and what each of them is to the rules, in the same order.
     Anchors { notes: Vec<Vec<Note>> },
-    /// These were all. Init's pidfd comes with the line.
-    Seen { init_pid: i32 },
-    /// Init waits.
+    /// These were all.
+    Seen,
+    /// Init waits at the gate.
     AtGate { landlock_abi: Option<u32> },
     /// It did not work; nothing is left of it.
     Failed { failure: Failure },
@@ -71,6 +73,13 @@ pub(crate) enum Report {
     NotStarted { errno: i32, verb: String, program: String },
     /// The program has ended and every process of the agent is dead and reaped.
     Ended { status: ExitStatus },
+}
+
+/// Shim → init, after the request: the program's ends of its pipes come with the line. With a pty there are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pipes {
+    /// Whether the first of them is for input; if not, there is none.
+    pub(crate) stdin: bool,
 }
 
 /// Shim → init: start the program.

@@ -10,7 +10,7 @@
 //!     │                        │ and every rule's file │ reaps everything, never execs
 //! ```
 //!
-//! [`Spare::launch`] returns when init has made the agent's view of the file system and opened whatever the rules name
+//! [`Spare::start`] starts shim and init, in the agent's cgroup; both wait. [`Spare::launch`] returns when init has made the agent's view of the file system and opened whatever the rules name
 //! *in that view*. While the daemon loads the kernel's rules for those very objects, init gives up its rights;
 //! [`Seen::wait`] returns when it has. Nothing of the agent's has run. The daemon marks init as the agent by its pidfd and
 //! calls [`AtGate::open`]; the program is init's child and inherits the mark. Dropping a [`Seen`] or an [`AtGate`] instead
@@ -36,7 +36,7 @@ pub(crate) mod seccomp;
 pub use at_gate::{Anchor, AnchorKind, AnchorUse, AtGate, LaunchError, OpenError, Seen, Spare, Start, launch};
 pub use handle::{ConnectError, Shim, ShimEvent, ShimWatch};
 pub use messages::{ExitRecord, Pace, ShimStatus, read_exit_record};
-pub use request::{Confinement, Landlock, LaunchRequest, Seccomp, landlock_abi};
+pub use request::{Confinement, Landlock, LaunchRequest, Place, Seccomp, landlock_abi};
 
 /// Name of the shim's socket in an agent's runtime directory.
 pub const SHIM_SOCKET: &str = "shim.sock";

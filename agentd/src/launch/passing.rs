@@ -66,27 +66,42 @@ impl Channel {
         Ok(count > 0)
     }
 
-    /// The next complete line, read as `T`.
-    pub(crate) fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+    /// The next complete line.
+    fn next_line(&mut self) -> Option<Vec<u8>> {
         let Some(at) = self.input.iter().skip(self.searched).position(|byte| *byte == b'\n') else {
             self.searched = self.input.len();
-            return Ok(None);
+            return None;
         };
-        let line: Vec<u8> = self.input.drain(..=self.searched + at).collect();
+        let line = self.input.drain(..=self.searched + at).collect();
         self.searched = 0;
-        serde_json::from_slice(&line).map(Some).map_err(io::Error::other)
+        Some(line)
     }
 
-    /// Waits for the next line. `None`: the other side has closed.
-    pub(crate) fn read<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+    /// The next complete line, read as `T`.
+    pub(crate) fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+        self.next_line().map(|line| parse(&line)).transpose()
+    }
+
+    /// Waits for the next line, to be passed on as it is. `None`: the other side has closed.
+    pub(crate) fn read_line(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
-            if let Some(message) = self.next()? {
-                return Ok(Some(message));
+            if let Some(line) = self.next_line() {
+                return Ok(Some(line));
             }
             if !self.fill(Wait::Block)? {
                 return Ok(None);
             }
         }
+    }
+
+    /// Waits for the next line. `None`: the other side has closed.
+    pub(crate) fn read<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+        self.read_line()?.map(|line| parse(&line)).transpose()
+    }
+
+    /// Passes a line on as it came.
+    pub(crate) fn pass(&self, line: &[u8]) -> io::Result<()> {
+        send_bytes(self.socket.as_fd(), line, &[], Wait::Block)
     }
 }
 
@@ -94,6 +109,11 @@ impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// Reads a line that has come whole.
+pub(crate) fn parse<T: DeserializeOwned>(line: &[u8]) -> io::Result<T> {
+    serde_json::from_slice(line).map_err(io::Error::other)
 }
 
 /// Sends one line and its files over any stream socket.
@@ -105,10 +125,14 @@ pub(crate) fn send_line<T: Serialize>(
 ) -> io::Result<()> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
+    send_bytes(socket, &line, files, wait)
+}
+
+fn send_bytes(socket: BorrowedFd<'_>, line: &[u8], files: &[BorrowedFd<'_>], wait: Wait) -> io::Result<()> {
     let numbers: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
     let flags = MsgFlags::MSG_NOSIGNAL | if wait == Wait::Never { MsgFlags::MSG_DONTWAIT } else { MsgFlags::empty() };
     let mut rights: &[RawFd] = &numbers;
-    let mut rest: &[u8] = &line;
+    let mut rest = line;
     while !rest.is_empty() {
         let control = [ControlMessage::ScmRights(rights)];
         let control = if rights.is_empty() { &control[..0] } else { &control[..] };

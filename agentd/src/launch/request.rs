@@ -5,22 +5,27 @@ use std::path::PathBuf;
 use agentd_model::{AgentName, AgentNumber, AgentSpec};
 use serde::{Deserialize, Serialize};
 
-/// Everything that is needed to start one agent.
+/// Where an agent's processes and files will be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LaunchRequest {
+pub struct Place {
     /// The agent's number.
     pub agent: AgentNumber,
-    /// The agent's name, for people who look at processes.
-    pub name: AgentName,
-    /// What was asked for at the spawn. The shim gets it without what only the daemon needs.
-    #[serde(with = "for_shim")]
-    pub spec: AgentSpec,
     /// Directory of the agent's cgroup (v2); exists and has no processes.
     pub cgroup: PathBuf,
     /// Exists; the log and the exit record go here and outlive the agent.
     pub state_dir: PathBuf,
     /// Exists; the shim's socket goes here. At most 90 bytes long, because a unix socket's address is short.
     pub runtime_dir: PathBuf,
+}
+
+/// What one agent is to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchRequest {
+    /// The agent's name, for people who look at processes.
+    pub name: AgentName,
+    /// What was asked for at the spawn. The shim gets it without what only the daemon needs.
+    #[serde(with = "for_shim")]
+    pub spec: AgentSpec,
     /// With pipes: whether the program's input is a pipe that clients feed, or `/dev/null`.
     pub stdin: bool,
     /// Directories that the agent finds empty, whatever its rules say; those that do not exist are left out.

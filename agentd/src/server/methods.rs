@@ -1,7 +1,6 @@
 //! The methods: who may, what is asked of the core, what is shown.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use agentd_model::{AgentNumber, Budget, Principal};
 use agentd_protocol::{
@@ -93,8 +92,16 @@ fn audit_of(agent: Option<&str>, caller: Caller, service: &Service) -> Result<Op
 
 async fn spawn(params: SpawnParams, caller: Caller, service: &Service) -> Result<Answer, ErrorObject> {
     caller.must_operate()?;
-    let (agent, Assembled { name, spec }) = assemble_next(&params, caller, service)?;
-    let plan = Plan { agent, name: name.clone(), spec: spec.clone(), attach: params.attach };
+    let reserved = service.host.reserve();
+    let agent = reserved.agent();
+    let Assembled { name, spec } = match assemble(&params, caller.uid(), agent, service) {
+        Ok(assembled) => assembled,
+        Err(error) => {
+            service.host.give_back(reserved);
+            return Err(error);
+        }
+    };
+    let plan = Plan { reserved, name: name.clone(), spec: spec.clone(), attach: params.attach };
     let preparation = Preparation::begin(service.host.clone(), service.world.clone(), plan);
     let (outcome, launched) = oneshot::channel();
     let ticket = LaunchTicket { agent, go: Box::new(|| preparation.go(Some(outcome))) };
@@ -115,23 +122,6 @@ async fn spawn(params: SpawnParams, caller: Caller, service: &Service) -> Result
             let mut error = ErrorObject::new(ErrorCode::Failed, format!("cannot start agent {name}"));
             error.data.causes.push(reason);
             Err(error)
-        }
-    }
-}
-
-/// The specification of the next agent, with a number that nobody else gets. A request that is wrong uses none up.
-fn assemble_next(
-    params: &SpawnParams,
-    caller: Caller,
-    service: &Service,
-) -> Result<(AgentNumber, Assembled), ErrorObject> {
-    let numbers = &service.next_number;
-    loop {
-        let number = numbers.load(Ordering::Relaxed);
-        let assembled = assemble(params, caller.uid(), AgentNumber(number), service)?;
-        // User, home and cgroup are made from the number, so whoever comes second begins again.
-        if numbers.compare_exchange(number, number + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            return Ok((AgentNumber(number), assembled));
         }
     }
 }

@@ -18,7 +18,6 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
@@ -38,9 +37,6 @@ pub struct Service {
     pub host: Arc<Host>,
     /// Where things are.
     pub places: Places,
-    /// The number of the next agent that somebody asks for. Given out before the world decides, because user, home and
-    /// cgroup are made from it; one that is refused leaves a gap.
-    pub next_number: AtomicU32,
 }
 
 /// Makes the socket. Nobody is served until [`serve`].

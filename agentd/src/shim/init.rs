@@ -5,7 +5,7 @@
 //! program ends, init kills everything else and says so before it exits, because the kernel's teardown of the namespaces
 //! takes longer than the news should.
 //!
-//! Life: `make view → open anchors → give up rights → gate → fork program → reap until it ends → kill the rest → exit`.
+//! Life: `wait for a request → make view → open anchors → give up rights → gate → fork program → reap until it ends → kill the rest → exit`.
 //! At the gate it waits on its socket; if that closes, the shim is dead, and so is the agent.
 
 use std::io::{self, Read};
@@ -23,35 +23,20 @@ use super::rights;
 use super::sys::{self, Ended};
 use super::view;
 use crate::launch::LaunchRequest;
-use crate::launch::messages::{Failure, Go, Report};
+use crate::launch::messages::{Failure, Go, Pipes, Report};
 use crate::launch::passing::{Channel, FILES_LIMIT, Wait};
 
-/// What the shim hands to its fork.
-#[derive(Debug)]
-pub(crate) struct Inheritance {
-    /// The other end is the shim's.
-    pub(crate) report: OwnedFd,
-    /// The program's ends of the pipes; none with a pty, and no input where it is to be empty.
-    pub(crate) stdin: Option<OwnedFd>,
-    pub(crate) stdout: Option<OwnedFd>,
-    pub(crate) stderr: Option<OwnedFd>,
-    /// The limit on open files that the daemon was started with.
-    pub(crate) open_files: (u64, u64),
-}
-
-/// Runs as pid 1; never comes back.
-pub(crate) fn run(request: &LaunchRequest, inheritance: Inheritance) -> ! {
+/// Runs as pid 1; never comes back. The other end of `report` is the shim's; `open_files` is the limit that the daemon was
+/// started with.
+pub(crate) fn run(report: OwnedFd, open_files: (u64, u64)) -> ! {
     // A panic must not unwind into the shim's code, of which this process is a copy.
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let kept = [Some(&inheritance.report), inheritance.stdin.as_ref(), inheritance.stdout.as_ref()];
-        let kept = kept.into_iter().chain([inheritance.stderr.as_ref()]).flatten().map(AsRawFd::as_raw_fd);
         // The standard streams stay taken (by the shim's /dev/null), so that nothing else gets their numbers.
-        if sys::close_all_but(&kept.chain(0..3).collect::<Vec<_>>()).is_err() {
+        if sys::close_all_but(&[0, 1, 2, report.as_raw_fd()]).is_err() {
             sys::exit_now(OUR_FAULT);
         }
-        let Inheritance { report, stdin, stdout, stderr, open_files } = inheritance;
         let mut channel = Channel::new(report);
-        if let Err(failure) = live(request, &mut channel, [stdin, stdout, stderr], open_files) {
+        if let Err(failure) = live(&mut channel, open_files) {
             let _ = channel.send(&Report::Failed { failure }, &[], Wait::Block);
             sys::exit_now(OUR_FAULT);
         }
@@ -61,27 +46,27 @@ pub(crate) fn run(request: &LaunchRequest, inheritance: Inheritance) -> ! {
     sys::exit_now(OUR_FAULT)
 }
 
-fn live(
-    request: &LaunchRequest,
-    channel: &mut Channel,
-    pipes: [Option<OwnedFd>; 3],
-    open_files: (u64, u64),
-) -> Result<(), Failure> {
-    let spec = &request.spec;
+fn live(channel: &mut Channel, open_files: (u64, u64)) -> Result<(), Failure> {
     let lost = || step("talk to the shim");
     prctl::set_name(c"agentd-init").map_err(step("name init"))?;
     sys::reset_signals().map_err(step("reset signals"))?;
     // The agent's, and already that of the directories made for its view; the shim's own is tighter.
     umask(Mode::from_bits_truncate(0o022));
+    let Some(request) = channel.read::<LaunchRequest>().map_err(lost())? else { sys::exit_now(OUR_FAULT) };
+    let spec = &request.spec;
     let program = Program::new(spec, open_files)?;
-    let found = view::make(request)?;
+    let found = view::make(&request)?;
 
     // Streams of the agent's own view: the shim's are from another mount namespace, which CRIU could not restore.
     let null = view::null()?;
     for number in 0..3 {
         sys::stand_in(null.as_fd(), number).map_err(step("close init's streams"))?;
     }
-    let mut streams = pipes;
+    let Some(Pipes { stdin }) = channel.read().map_err(lost())? else { sys::exit_now(OUR_FAULT) };
+    let mut pipes = channel.files.drain(..);
+    let stdin = if stdin { pipes.next() } else { None };
+    let mut streams = [stdin, pipes.next(), pipes.next()];
+    drop(pipes);
     if let Terminal::Pty { rows, columns } = spec.terminal {
         let (master, slave) = make_terminal(spec.uid, rows, columns)?;
         channel.send(&Report::Terminal, &[master.as_fd()], Wait::Block).map_err(lost())?;

@@ -21,18 +21,18 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
+use agentd_model::Terminal;
 use agentd_protocol::attach::{Frame, Output, encode_output};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::{Mode, umask};
 use nix::time::{ClockId, clock_gettime};
 
 use self::peers::Daemon;
 use super::output::{Client, Log};
 use super::sys;
-use crate::launch::messages::{ExitRecord, Failure, Progress, Report};
+use crate::launch::messages::{ExitRecord, Failure, Pipes, Progress, Report};
 use crate::launch::passing::{Channel, Wait};
-use crate::launch::{LaunchRequest, Pace, SHIM_SOCKET, ShimEvent};
+use crate::launch::{Pace, Place, SHIM_SOCKET, ShimEvent};
 
 /// Input that waits for the agent; while there is more, clients are not read.
 const STDIN_LIMIT: usize = 256 << 10;
@@ -55,7 +55,28 @@ impl Init {
         Init { pid, pidfd, channel, hung_up: false, reaped: false }
     }
 
-    fn kill(&mut self) {
+    /// Its number, for people.
+    pub(super) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// A handle on it.
+    pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Passes a line on to it.
+    pub(super) fn pass(&self, line: &[u8]) -> io::Result<()> {
+        self.channel.pass(line)
+    }
+
+    /// Gives it the program's ends of the pipes.
+    pub(super) fn give(&self, pipes: &Pipes, files: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.channel.send(pipes, files, Wait::Block)
+    }
+
+    /// Ends it.
+    pub(super) fn kill(&mut self) {
         if !self.reaped {
             let _ = sys::pidfd_signal(self.pidfd.as_fd(), libc::SIGKILL, 0);
             let _ = sys::wait(self.pid, 0);
@@ -69,6 +90,7 @@ impl Init {
 pub(crate) struct Plumbing {
     pub(crate) init: Init,
     pub(crate) log: Log,
+    pub(crate) listener: UnixListener,
     pub(crate) stdin: Option<OwnedFd>,
     pub(crate) stdout: Option<OwnedFd>,
     pub(crate) stderr: Option<OwnedFd>,
@@ -83,12 +105,13 @@ enum Phase {
 }
 
 struct Shim {
-    request: LaunchRequest,
+    place: Place,
+    terminal: Terminal,
     phase: Phase,
     init: Init,
     /// The daemon's connections: first the launch's, then those that came by the socket.
     daemons: Vec<Daemon>,
-    listener: Option<UnixListener>,
+    listener: UnixListener,
     clients: Vec<Client>,
     log: Log,
     /// Sources of output.
@@ -108,14 +131,15 @@ struct Shim {
 }
 
 /// Serves until the agent is gone and everything is told.
-pub(crate) fn serve(request: LaunchRequest, daemon: Channel, plumbing: Plumbing) -> io::Result<()> {
-    let Plumbing { init, log, stdin, stdout, stderr } = plumbing;
+pub(crate) fn serve(place: Place, terminal: Terminal, daemon: Channel, plumbing: Plumbing) -> io::Result<()> {
+    let Plumbing { init, log, listener, stdin, stdout, stderr } = plumbing;
     let mut shim = Shim {
-        request,
+        place,
+        terminal,
         phase: Phase::Preparing,
         init,
         daemons: vec![Daemon { channel: daemon, closed: false }],
-        listener: None,
+        listener,
         clients: Vec::new(),
         log,
         stdout: None,
@@ -129,10 +153,10 @@ pub(crate) fn serve(request: LaunchRequest, daemon: Channel, plumbing: Plumbing)
         taken: false,
         deadline_ms: 0,
     };
-    let served = shim.take_streams(stdin, stdout, stderr).and_then(|()| shim.listen()).and_then(|()| shim.run());
+    let served = shim.take_streams(stdin, stdout, stderr).and_then(|()| shim.run());
     // Whatever happened, an agent does not outlive the one who watches it.
     shim.init.kill();
-    let _ = fs::remove_file(shim.request.runtime_dir.join(SHIM_SOCKET));
+    let _ = fs::remove_file(shim.place.runtime_dir.join(SHIM_SOCKET));
     served
 }
 
@@ -159,19 +183,6 @@ impl Shim {
             fcntl(file, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         }
         (self.stdin, self.stdout, self.stderr) = (stdin, stdout, stderr);
-        Ok(())
-    }
-
-    fn listen(&mut self) -> io::Result<()> {
-        let path = self.request.runtime_dir.join(SHIM_SOCKET);
-        // Left by an earlier life of this agent.
-        let _ = fs::remove_file(&path);
-        let before = umask(Mode::from_bits_truncate(0o177));
-        let listener = UnixListener::bind(&path);
-        umask(before);
-        let listener = listener?;
-        listener.set_nonblocking(true)?;
-        self.listener = Some(listener);
         Ok(())
     }
 
@@ -221,9 +232,7 @@ impl Shim {
         if !self.init.reaped {
             ask(Asked::InitDeath, self.init.pidfd.as_fd(), read);
         }
-        if let Some(listener) = &self.listener {
-            ask(Asked::Listener, listener.as_fd(), read);
-        }
+        ask(Asked::Listener, self.listener.as_fd(), read);
         for (index, daemon) in self.daemons.iter().enumerate() {
             ask(Asked::Daemon(index), daemon.channel.as_fd(), read);
         }
@@ -296,10 +305,7 @@ impl Shim {
                 self.progress(&Progress::Anchors { notes }, &borrowed);
                 self.anchors.extend(files);
             }
-            Report::Seen => {
-                let pidfd = self.init.pidfd.try_clone()?;
-                self.progress(&Progress::Seen { init_pid: self.init.pid }, &[pidfd.as_fd()]);
-            }
+            Report::Seen => self.progress(&Progress::Seen, &[]),
             Report::Terminal => {
                 let master = self.init.channel.files.pop_front();
                 let stdin = master.as_ref().map(OwnedFd::try_clone).transpose()?;

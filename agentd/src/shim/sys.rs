@@ -32,10 +32,10 @@ fn check(result: c_long) -> io::Result<c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Makes pid 1 of a new pid, mount and ipc namespace, born in the cgroup. The parent gets its pid and pidfd.
+/// Makes pid 1 of a new pid and ipc namespace, born in the cgroup. The parent gets its pid and pidfd.
 pub(crate) fn clone_init(cgroup: BorrowedFd<'_>) -> io::Result<Side<(i32, OwnedFd)>> {
     let mut pidfd: RawFd = -1;
-    let flags = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_PIDFD;
+    let flags = libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_PIDFD;
     let args = libc::clone_args {
         flags: flags as u64 | CLONE_INTO_CGROUP,
         pidfd: &raw mut pidfd as u64,

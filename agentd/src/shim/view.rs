@@ -21,6 +21,7 @@ use std::path::{Component, Path, PathBuf};
 use agentd_model::PathRule;
 use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 
 use super::anchors::{self, Found, is_pattern};
 use super::lookup::{Lookup, Opened, find, is_directory, open_path, real_path, step};
@@ -31,8 +32,10 @@ use crate::launch::messages::Failure;
 /// Places that are private to each agent.
 const PRIVATE: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
 
-/// Makes the view in the calling process's own mount namespace and opens what the rules name in it.
+/// Makes the view in a mount namespace of the calling process's own, and opens what the rules name in it.
 pub(crate) fn make(request: &LaunchRequest) -> Result<Vec<Found>, Failure> {
+    // Only now, so that the agent sees what is mounted when it is launched, and a spare keeps nothing busy.
+    unshare(CloneFlags::CLONE_NEWNS).map_err(step("make a mount namespace"))?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .map_err(step("make the agent's mounts private"))?;
     let spec = &request.spec;

@@ -40,10 +40,10 @@ impl Shim {
     pub(super) fn end(&mut self, status: ExitStatus, witnessed: bool) {
         self.drain();
         let record = ExitRecord {
-            agent: self.request.agent,
+            agent: self.place.agent,
             status,
             witnessed,
-            cpu_ns: cpu_ns(&self.request.cgroup),
+            cpu_ns: cpu_ns(&self.place.cgroup),
             ended_unix_ns: clock_ns(ClockId::CLOCK_REALTIME),
             ended_boot_ns: clock_ns(ClockId::CLOCK_BOOTTIME),
             log_lost_bytes: self.log.lost,
@@ -56,7 +56,7 @@ impl Shim {
         self.clients.iter_mut().for_each(|client| farewell(client, status));
         self.tell(&ShimEvent::Exited(record));
         // Not being able to write it is no reason not to tell it.
-        let _ = write_record(&self.request.state_dir, &record);
+        let _ = write_record(&self.place.state_dir, &record);
     }
 
     /// Reads output to its end. A stranger who was given the agent's pipe may keep it open; its writes do not count.
@@ -64,7 +64,7 @@ impl Shim {
         while self.copy_output(Output::Stdout) {}
         while self.copy_output(Output::Stderr) {}
         // The kernel moves a pty's last bytes from one side to the other in its own time, and then says EIO.
-        while let (Terminal::Pty { .. }, Some(master)) = (self.request.spec.terminal, &self.stdout) {
+        while let (Terminal::Pty { .. }, Some(master)) = (self.terminal, &self.stdout) {
             let mut asked = [PollFd::new(master.as_fd(), PollFlags::POLLIN)];
             if poll(&mut asked, PollTimeout::from(DRAIN_MS)) == Ok(0) {
                 break;
@@ -78,8 +78,8 @@ impl Shim {
         if self.taken {
             return Ok(());
         }
-        File::open(self.request.state_dir.join(EXIT_RECORD))?.sync_all()?;
-        File::open(&self.request.state_dir)?.sync_all()
+        File::open(self.place.state_dir.join(EXIT_RECORD))?.sync_all()?;
+        File::open(&self.place.state_dir)?.sync_all()
     }
 }
 

@@ -34,7 +34,7 @@ impl Daemon {
 
 impl Shim {
     pub(super) fn accept(&mut self) {
-        let Some((stream, _)) = self.listener.as_ref().and_then(|listener| listener.accept().ok()) else { return };
+        let Ok((stream, _)) = self.listener.accept() else { return };
         // The socket's mode says so already.
         let root = getsockopt(&stream, PeerCredentials).is_ok_and(|peer| peer.uid() == 0);
         if root {
@@ -86,7 +86,7 @@ impl Shim {
             Command::Resize { rows, columns } => self.resize(rows, columns),
             Command::Status => {
                 let status = ShimStatus {
-                    agent: self.request.agent,
+                    agent: self.place.agent,
                     shim_pid: std::process::id() as i32,
                     init_pid: self.init.pid,
                     clients: self.clients.len(),
@@ -151,7 +151,7 @@ impl Shim {
     }
 
     fn end_input(&mut self) {
-        match self.request.spec.terminal {
+        match self.terminal {
             // A terminal goes on living; its reader is told as a person would.
             Terminal::Pty { .. } => self.stdin_waiting.push_back(END_OF_TRANSMISSION),
             Terminal::Pipes => self.stdin_ended = true,
@@ -160,7 +160,7 @@ impl Shim {
     }
 
     fn resize(&self, rows: u16, columns: u16) {
-        if let (Terminal::Pty { .. }, Some(master)) = (self.request.spec.terminal, &self.stdout) {
+        if let (Terminal::Pty { .. }, Some(master)) = (self.terminal, &self.stdout) {
             let _ = sys::set_size(master.as_fd(), rows, columns);
         }
     }
