@@ -52,6 +52,7 @@ fn live(channel: &mut Channel, open_files: (u64, u64)) -> Result<(), Failure> {
     sys::reset_signals().map_err(step("reset signals"))?;
     // The agent's, and already that of the directories made for its view; the shim's own is tighter.
     umask(Mode::from_bits_truncate(0o022));
+    sys::warm_up();
     let Some(request) = channel.read::<LaunchRequest>().map_err(lost())? else { sys::exit_now(OUR_FAULT) };
     let spec = &request.spec;
     let program = Program::new(spec, open_files)?;

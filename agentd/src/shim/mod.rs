@@ -73,6 +73,7 @@ fn stand_by() -> io::Result<()> {
             return control.read_line().map(drop);
         }
     };
+    sys::warm_up();
     // A spare waits here, until it is needed or the daemon is gone.
     let line = control.read_line().ok().flatten();
     let Some(line) = line else {
