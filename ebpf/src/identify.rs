@@ -1,7 +1,7 @@
 //! Which object is behind a descriptor, as the hooks see it?
 //!
 //! `stat(2)` is not the answer: on overlayfs and some others it shows another device than the kernel's own objects have.
-//! A program that shares the hooks' code looks the descriptor up in the calling process (test-run of a raw tracepoint
+//! A program that shares the hooks' code looks descriptors up, a dozen at a time, in the calling process (test-run of a raw tracepoint
 //! program); it loads on hosts without BPF LSM too.
 
 use std::ffi::OsStr;
@@ -17,7 +17,10 @@ use crate::object;
 use crate::settings::Settings;
 use crate::support::errno;
 
-/// The program that answers. One question at a time; callers wait for each other.
+/// Descriptors that one run looks up (`QUESTIONS` in `ebpf/lsm/identify.bpf.c`).
+const QUESTIONS: usize = 12;
+
+/// The program that answers. One caller at a time; others wait.
 pub struct Identifier {
     object: Mutex<libbpf_rs::Object>,
 }
@@ -68,25 +71,39 @@ impl Identifier {
     /// Identifies open descriptors, in order. `O_PATH` is enough.
     pub fn identify(&self, descriptors: &[BorrowedFd<'_>]) -> Result<Vec<Identified>, IdentifyError> {
         let object = self.object.lock().unwrap_or_else(PoisonError::into_inner);
-        descriptors.iter().map(|fd| one(&object, fd.as_raw_fd())).collect()
+        let mut found = Vec::with_capacity(descriptors.len());
+        for some in descriptors.chunks(QUESTIONS) {
+            let fds: Vec<i32> = some.iter().map(AsRawFd::as_raw_fd).collect();
+            let answers = ask(&object, &fds)?;
+            for (fd, answer) in fds.into_iter().zip(answers) {
+                found.push(identified(answer).ok_or(IdentifyError::Nothing { fd })?);
+            }
+        }
+        Ok(found)
     }
 }
 
-fn one(object: &libbpf_rs::Object, fd: i32) -> Result<Identified, IdentifyError> {
+/// Runs the program once for up to [`QUESTIONS`] descriptors.
+fn ask(object: &libbpf_rs::Object, fds: &[i32]) -> Result<Vec<Object>, IdentifyError> {
     let absent = || IdentifyError::Run(libbpf_rs::Error::from_raw_os_error(libc::ENOENT));
     let program = object.progs_mut().find(|program| program.name() == OsStr::new("identify")).ok_or_else(absent)?;
-    let mut arguments = [u64::from(fd.unsigned_abs())];
-    let input = ProgramInput { context_in: Some(arguments.as_mut_bytes()), ..Default::default() };
-    if program.test_run(input).map_err(IdentifyError::Run)?.return_value != 0 {
-        return Err(IdentifyError::Nothing { fd });
+    // No process has a descriptor of the number that fills up what is not asked.
+    let mut arguments = [u64::MAX; QUESTIONS];
+    for (argument, fd) in arguments.iter_mut().zip(fds) {
+        *argument = u64::from(fd.unsigned_abs());
     }
+    let input = ProgramInput { context_in: Some(arguments.as_mut_bytes()), ..Default::default() };
+    program.test_run(input).map_err(IdentifyError::Run)?;
     let map = object.maps().find(|map| map.name() == OsStr::new("identified")).ok_or_else(absent)?;
-    let value = map.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).map_err(IdentifyError::Run)?.ok_or_else(absent)?;
-    let found = Object::read_from_bytes(&value).ok().ok_or_else(absent)?;
-    Ok(Identified {
-        object: Object { reserved: 0, ..found },
-        directory: found.reserved & libc::S_IFMT == libc::S_IFDIR,
-    })
+    let answers = map.lookup_batch(QUESTIONS as u32, MapFlags::ANY, MapFlags::ANY).map_err(IdentifyError::Run)?;
+    answers.map(|(_, value)| Object::read_from_bytes(&value).ok().ok_or_else(absent)).collect()
+}
+
+/// `None`: nothing that a rule can name.
+fn identified(answer: Object) -> Option<Identified> {
+    const DEV_UNKNOWN: u32 = 0xffff_fffe; // ebpf/lsm/object.h
+    let directory = answer.reserved & libc::S_IFMT == libc::S_IFDIR;
+    (answer.dev != DEV_UNKNOWN).then_some(Identified { object: Object { reserved: 0, ..answer }, directory })
 }
 
 impl LoadIdentifierError {

@@ -3,7 +3,6 @@
 //! One owner writes (the daemon); the programs read, and count. A table that is full is an error that names it and leaves
 //! everything as it was.
 
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -236,19 +235,19 @@ impl Maps {
         get(&self.task_agent, &task.as_raw_fd())
     }
 
-    /// Puts rules on objects: all of them or, with an error, none.
+    /// Puts rules on objects: all of them or, with an error, none. Their keys are new, as those of a new agent are.
     pub fn put_rules(&self, entries: &[(RuleKey, Rule)]) -> Result<(), WriteError> {
         // First the hints: a rule without one would not be seen.
         entries.iter().for_each(|(key, _)| self.hints.set(key));
         put_all(&self.rules, Table::Rules, entries)
     }
 
-    /// Puts rules about names: all of them or, with an error, none.
+    /// Puts rules about names: all of them or, with an error, none. Their keys are new.
     pub fn put_names(&self, entries: &[(NameKey, Rule)]) -> Result<(), WriteError> {
         put_all(&self.names, Table::Names, entries)
     }
 
-    /// Puts rules about addresses: all of them or, with an error, none.
+    /// Puts rules about addresses: all of them or, with an error, none. Their keys are new.
     pub fn put_nets(&self, entries: &[(NetKey, Net)]) -> Result<(), WriteError> {
         put_all(&self.nets, Table::Nets, entries)
     }
@@ -327,48 +326,33 @@ fn remove<K: IntoBytes + Immutable>(map: &MapHandle, table: Table, key: &K) -> R
     }
 }
 
-/// Puts all entries; at the first refusal puts back what was there before.
+/// Puts all entries, in one call where the kernel has one; at a refusal takes all of them out.
 fn put_all<K: IntoBytes + Immutable, V: IntoBytes + Immutable>(
     map: &MapHandle,
     table: Table,
     entries: &[(K, V)],
 ) -> Result<(), WriteError> {
-    // A trie answers a lookup with a shorter prefix, which is another entry: there, ask first which keys are present.
-    let present: Option<BTreeSet<Vec<u8>>> = (table == Table::Nets).then(|| map.keys().collect());
-    let exact = |key: &[u8]| match &present {
-        Some(keys) if !keys.contains(key) => None,
-        _ => map.lookup(key, MapFlags::ANY).ok().flatten(),
+    let put_each = || entries.iter().try_for_each(|(key, value)| put(map, table, key, value));
+    let put_together = || {
+        let keys: Vec<u8> = entries.iter().flat_map(|(key, _)| key.as_bytes()).copied().collect();
+        let values: Vec<u8> = entries.iter().flat_map(|(_, value)| value.as_bytes()).copied().collect();
+        let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        map.update_batch(&keys, &values, count, MapFlags::ANY, MapFlags::ANY)
+            .map_err(|source| not_written(table, source))
     };
-    // Puts one entry and gives what was there before.
-    let swap = |key: &K, value: &V| {
-        if present.is_none() {
-            // The keys of a new agent are all new: one call is enough to know it and to put them.
-            match map.update(key.as_bytes(), value.as_bytes(), MapFlags::NO_EXIST) {
-                Ok(()) => return Ok(None),
-                Err(source) if errno(&source) == Some(libc::EEXIST) => {}
-                Err(source) => return Err(not_written(table, source)),
-            }
-        }
-        let old = exact(key.as_bytes());
-        put(map, table, key, value).map(|()| old)
+    let all = match table {
+        _ if entries.is_empty() => Ok(()),
+        // The kernel's tries take no batches before Linux 5.14, and a handful of addresses is not worth one.
+        Table::Nets => put_each(),
+        _ => put_together(),
     };
-    let mut before: Vec<(&K, Option<Vec<u8>>)> = Vec::with_capacity(entries.len());
-    for (key, value) in entries {
-        match swap(key, value) {
-            Ok(old) => before.push((key, old)),
-            Err(error) => {
-                for (key, old) in before.into_iter().rev() {
-                    // Neither can run out of room: one frees an entry, the other replaces one that is there.
-                    let _ = match old {
-                        Some(old) => map.update(key.as_bytes(), &old, MapFlags::ANY),
-                        None => map.delete(key.as_bytes()),
-                    };
-                }
-                return Err(error);
-            }
+    if all.is_err() {
+        for (key, _) in entries {
+            // Some were never put.
+            let _ = map.delete(key.as_bytes());
         }
     }
-    Ok(())
+    all
 }
 
 fn remove_where<K>(map: &MapHandle, table: Table, doomed: impl Fn(&K) -> bool) -> Result<(), WriteError>

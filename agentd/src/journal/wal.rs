@@ -9,14 +9,24 @@ use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use nix::sys::statvfs::statvfs;
+
 /// What SQLite lets the log grow to before it writes over it from the start (a thousand pages, their heads), and a batch.
 const ROOM: u64 = 5 << 20;
+
+/// What must be free for that.
+const SPARE_ROOM: u64 = 20 * ROOM;
 
 /// Fills the log up with zeros, once, so that a commit writes over bytes that the file has already: on most file systems
 /// the flush then waits for the data alone and not for the file system's own journal, which takes ten times as long.
 ///
-/// Frames of zeros are none: they carry no generation's salts. Call it while nobody writes.
+/// Frames of zeros are none: they carry no generation's salts. Call it while nobody writes. A disk that has little room is
+/// left as it is.
 pub(super) fn make_room(path: &Path) -> io::Result<()> {
+    let disk = statvfs(path)?;
+    if disk.blocks_available() * disk.fragment_size() < SPARE_ROOM {
+        return Ok(());
+    }
     let mut log = OpenOptions::new().append(true).open(path)?;
     let zeros = [0; 64 << 10];
     let mut missing = ROOM.saturating_sub(log.metadata()?.len());

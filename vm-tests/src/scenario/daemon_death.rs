@@ -268,8 +268,9 @@ fn torn(test: &mut Test) -> Result<()> {
     stop_daemon(Signal::SIGKILL)?;
     // The last frame again, as one that begins another transaction: right salts, and a checksum that is not of this place.
     let script = format!(
-        "p = {JOURNAL:?} + '-wal'\nb = open(p, 'rb').read()\nassert len(b) > 4152, len(b)\n\
-         n = (len(b) - 32) // 4120\nend = 32 + n * 4120\nopen(p, 'ab').write(b[32:32 + 2000])\n"
+        "p = {JOURNAL:?} + '-wal'\nb = open(p, 'rb').read()\nassert len(b) > 4152, len(b)\nend = 32\n\
+         while b[end + 8:end + 16] == b[16:24]: end += 4120\nassert end > 32\n\
+         f = open(p, 'r+b')\nf.seek(end)\nf.write(b[32:32 + 2000])\n"
     );
     let appended = program(Command::new("python3").args(["-c", &script]))?;
     let log = fs::metadata("/var/log/agentd.log").map(|meta| meta.len()).unwrap_or(0) as usize;

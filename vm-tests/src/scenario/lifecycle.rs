@@ -286,6 +286,13 @@ fn views(test: &mut Test) -> Result<()> {
 /// Agents that have ended leave no process, no cgroup, no socket.
 fn nothing_stays(test: &mut Test) -> Result<()> {
     wait_for("every agent to end", PATIENCE, || Ok(json(&["ps"])?.is_empty().then_some(())))?;
+    let agents = json(&["ps", "--all"])?;
+    let newest = agents.iter().filter_map(|agent| agent["agent"].as_u64()).max().context("no agent ever was")?;
+    // What the daemon has ready for the next agent has a number that no agent has had yet.
+    let of_an_agent = |path: &String| {
+        let number = path.rsplit(['-', '/']).next().and_then(|number| number.parse::<u64>().ok());
+        number.is_none_or(|number| number <= newest)
+    };
     let left = || -> Vec<String> {
         let directories = |path: &str| {
             fs::read_dir(path)
@@ -296,7 +303,8 @@ fn nothing_stays(test: &mut Test) -> Result<()> {
                 .map(|item| item.path().display().to_string())
                 .collect::<Vec<_>>()
         };
-        [directories("/sys/fs/cgroup/agentd"), directories("/run/agentd/agents")].concat()
+        let all = [directories("/sys/fs/cgroup/agentd"), directories("/run/agentd/agents")].concat();
+        all.into_iter().filter(of_an_agent).collect()
     };
     let settled = wait_for("what agents leave behind to go", PATIENCE, || Ok(left().is_empty().then_some(())));
     test.check(settled.is_ok(), || format!("left behind: {:?}", left()));
