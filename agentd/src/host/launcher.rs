@@ -14,7 +14,6 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
 
 use agentd_abi::Object;
 use agentd_model::{AgentName, AgentNumber, AgentSpec, Domain, Tier};
@@ -28,9 +27,6 @@ use crate::cgroup::CgroupError;
 use crate::core::{Launched, World};
 use crate::enforcer::EnforceError;
 use crate::launch::{Anchor, AnchorKind, AnchorUse, AtGate, LaunchError, LaunchRequest, OpenError, Pace, Seen, Start};
-
-/// How long a new agent has the processors to itself before the next shim is made.
-const HEAD_START: Duration = Duration::from_millis(20);
 
 /// Why a launch did not come about.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +106,7 @@ impl Preparation {
             }
             host.launched(number, &world);
             // The agent has just begun, and its client waits for it: what nobody waits for comes after that.
-            std::thread::sleep(HEAD_START);
+            std::thread::sleep(super::HEAD_START);
             host.berths.refill(&host);
         };
         if let Err(error) = std::thread::Builder::new().name(format!("launch-{number}")).spawn(body) {

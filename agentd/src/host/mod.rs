@@ -16,6 +16,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use agentd_model::{AgentNumber, Domain, Duration as CpuTime, Spend, Tier, Tiers};
 use agentd_world::Agent;
@@ -32,6 +33,10 @@ use crate::core::World;
 use crate::enforcer::{CpuLimits, EnforceError, Enforcer};
 use crate::launch::{Confinement, Landlock, Pace, Seccomp, Shim};
 use crate::places::Places;
+
+/// How long those who wait for an agent's start or end have the processors to themselves, before the daemon does what
+/// nobody waits for: the next berth, the clearing of tables.
+const HEAD_START: Duration = Duration::from_millis(100);
 
 /// The adapters, and what is true only while the daemon runs.
 pub struct Host {

@@ -71,6 +71,7 @@ pub(super) fn release(host: Arc<Host>, world: World, agent: AgentNumber, started
     let cgroup = host.cgroups.of(agent);
     let body = move || {
         let _ = cgroup.kill();
+        std::thread::sleep(super::HEAD_START);
         if !remove_when_empty(&cgroup) {
             tracing::error!(%agent, "processes of the ended agent do not die; its rules stay");
             return;

@@ -16,12 +16,12 @@ use crate::clock::Stopwatch;
 use crate::{sh, signal};
 
 /// Turns natively, and in an emulated machine, where each takes ten times as long.
-const ROUNDS: usize = 300;
+const ROUNDS: usize = 200;
 const ROUNDS_IN_MACHINE: usize = 60;
 /// Turns that do not count: caches are cold, the first shim is not ready.
 const WARM_UP: usize = 5;
-const REST: Duration = Duration::from_millis(60);
-const REST_IN_MACHINE: Duration = Duration::from_millis(300);
+const REST: Duration = Duration::from_millis(200);
+const REST_IN_MACHINE: Duration = Duration::from_millis(600);
 const BOUND: f64 = 1.5;
 const PEER: &str = "bubblewrap";
 const BWRAP: [&str; 10] =
