@@ -80,14 +80,10 @@ static __always_inline void find_place(struct place *place, const struct questio
 	o = object_of(inode, GET(dir, d_sb), direct);
 	id = mount_id(mnt, direct);
 
-	a = mix_a(a, q->generation);
-	b = mix_b(b, q->generation);
-	a = mix_a(a, o.ino);
-	b = mix_b(b, o.ino);
-	a = mix_a(a, use);
-	b = mix_b(b, use);
-	a = mix_a(a, ((__u64)o.dev << 32) ^ id);
-	b = mix_b(b, ((__u64)o.dev << 32) ^ id);
+	id ^= (__u64)o.dev << 32;
+	/* Two halves each, which the processor works out side by side; a change in one half alone always shows. */
+	a = mix_a(mix_a(a, q->generation), o.ino) + mix_a(mix_a(~a, use), id);
+	b = mix_b(mix_b(b, q->generation), o.ino) ^ mix_b(mix_b(~b, use), id);
 	/*
 	 * Both only ever grow, so for one mount, which is in one namespace, the sum comes but once, even should 2^32
 	 * renames carry over.

@@ -3,6 +3,7 @@
 //! Order: tools, build, tests of the workspace on this host, then each scenario of the `vm-tests` package on each kernel, in a
 //! machine of its own with what was built installed and the daemon running. Two machines run at a time. A scenario is a
 //! subcommand of one program, which says itself what it has (`vm-tests list --json`) and on which kernels it makes sense.
+//! Real work (`cargo xtask work`) is done on this host and in machines like any other scenario.
 //!
 //! Nothing is skipped in silence: what did not run is counted and named with its reason.
 
@@ -18,10 +19,11 @@ use lexopt::{Arg, Parser};
 use serde_json::Value;
 
 use super::build::{self, cargo};
+use super::work::in_machine;
 use super::{Common, common, help, misuse, setup, string, text};
 use crate::clock::Stopwatch;
 use crate::vm::{self, Level, Machine, Platform, kernels};
-use crate::{paths, sh, signal, ui};
+use crate::{paths, sh, signal, ui, work};
 
 const HELP: &str = "\
 Run the tests.
@@ -96,12 +98,16 @@ pub(super) fn run(mut words: Parser) -> Result<ExitCode> {
     }
     signal::listen()?;
     prepare(&selection)?;
-    let native = if selection.native { native(&selection.filter) } else { Ok(()) };
+    let mut skipped = Vec::new();
+    let mut native = if selection.native { native(&selection.filter) } else { Ok(()) };
+    if selection.native && native.is_ok() {
+        native = work_here(&selection.filter).map(|unable| skipped = unable);
+    }
     if let Err(error) = &native {
         ui::error(error);
     }
     let tally = if selection.machines { machines(&selection)? } else { Tally::default() };
-    for reason in &tally.skipped {
+    for reason in skipped.iter().chain(&tally.skipped) {
         ui::say(format!("skipped: {reason}"));
     }
     if selection.machines {
@@ -137,10 +143,41 @@ pub(super) fn native(filter: &str) -> Result<()> {
     })
 }
 
-/// A scenario on one kernel.
+/// Real work on this host. What did not work is printed; what could not be tried is given back.
+fn work_here(filter: &str) -> Result<Vec<String>> {
+    let root = setup::is_root()?;
+    let (mut able, mut unable) = (Vec::new(), Vec::new());
+    for job in work::chosen(filter) {
+        match work::missing(job.tools).or_else(|| (!root).then(|| "agentd needs root".to_owned())) {
+            None => able.push(job),
+            Some(reason) => unable.push(format!("work: {} on this host: {reason}", job.name)),
+        }
+    }
+    let failed = if able.is_empty() { 0 } else { work::on_this_host(&able)? };
+    if failed > 0 {
+        bail!("{failed} jobs of real work were hindered on this host");
+    }
+    Ok(unable)
+}
+
+/// A scenario or a job on one kernel.
 struct Case {
-    name: String,
+    what: What,
     kernel: String,
+}
+
+enum What {
+    Scenario(String),
+    Work(&'static work::Job),
+}
+
+impl Case {
+    fn name(&self) -> String {
+        match &self.what {
+            What::Scenario(name) => name.clone(),
+            What::Work(job) => format!("work: {}", job.name),
+        }
+    }
 }
 
 /// The scenarios in machines.
@@ -204,9 +241,16 @@ fn choose(program: &Path, selection: &Selection) -> Result<(Vec<Case>, Vec<Strin
             }
             let on: Vec<&str> = row["kernels"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
             if on.is_empty() || on.contains(&label) || on.contains(&"all") {
-                cases.push(Case { name: name.into(), kernel: label.into() });
+                cases.push(Case { what: What::Scenario(name.into()), kernel: label.into() });
             } else {
                 skipped.push(format!("{name} on {label}: only for {}", on.join(", ")));
+            }
+        }
+        let wanted = |job: &&work::Job| job.everywhere || label == kernels::DEFAULT;
+        for job in work::chosen(&selection.filter).into_iter().filter(wanted) {
+            match work::missing(job.tools) {
+                None => cases.push(Case { what: What::Work(job), kernel: label.into() }),
+                Some(reason) => skipped.push(format!("work: {} on {label}: {reason}", job.name)),
             }
         }
     }
@@ -219,7 +263,7 @@ fn report(case: &Case, platforms: &[Platform], level: &Level, program: &Path) ->
     let outcome = run_case(case, platforms, level, program);
     let passed = matches!(&outcome, Ok(output) if output.status == 0);
     let word = if passed { "ok  " } else { "FAIL" };
-    let mut text = format!("{word} {:>4}  {} ({watch})", case.kernel, case.name);
+    let mut text = format!("{word} {:>4}  {} ({watch})", case.kernel, case.name());
     match outcome {
         Ok(output) if !passed => {
             let lines: Vec<&str> = output.text.lines().collect();
@@ -237,7 +281,21 @@ fn report(case: &Case, platforms: &[Platform], level: &Level, program: &Path) ->
 
 fn run_case(case: &Case, platforms: &[Platform], level: &Level, program: &Path) -> Result<vm::Output> {
     let platform = platforms.iter().find(|platform| platform.kernel.label == case.kernel);
-    let mut machine = Machine::restore(platform.context("a case names a kernel without a platform")?, level)?;
-    machine.copy_in(program, GUEST_PROGRAM);
-    machine.run(&[GUEST_PROGRAM, "run", &case.name], LIMIT)
+    let platform = platform.context("a case names a kernel without a platform")?;
+    match &case.what {
+        What::Scenario(name) => {
+            let mut machine = Machine::restore(platform, level)?;
+            machine.copy_in(program, GUEST_PROGRAM);
+            machine.run(&[GUEST_PROGRAM, "run", name], LIMIT)
+        }
+        What::Work(job) => {
+            let text = Mutex::new(Vec::new());
+            let hear = |bytes: &[u8]| {
+                text.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend_from_slice(bytes);
+            };
+            let status = in_machine(platform, level, job, hear)?;
+            let text = text.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+            Ok(vm::Output { status, text: String::from_utf8_lossy(&text).into_owned() })
+        }
+    }
 }

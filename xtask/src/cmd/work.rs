@@ -69,19 +69,25 @@ pub(super) fn run(mut words: Parser) -> Result<ExitCode> {
 }
 
 /// One machine a job: toolchains and clients are larger than what is left of a gigabyte after another job.
-pub(super) fn in_machines(kernel: &str, jobs: &[&Job]) -> Result<usize> {
+fn in_machines(kernel: &str, jobs: &[&Job]) -> Result<usize> {
     let platform = Platform::ensure(kernel)?;
     let level = Level::product()?;
     vm::prepare(&platform, &level)?;
     let mut failed = 0;
     for job in jobs {
         signal::check()?;
-        failed += usize::from(!in_machine(&platform, &level, job).with_context(|| format!("cannot run {}", job.name))?);
+        let status = in_machine(&platform, &level, job, |bytes| ui::pass_out(bytes));
+        let status = status.with_context(|| format!("cannot run {}", job.name))?;
+        if status == 124 {
+            ui::say(format!("FAIL {:<8} did not end within {} s", job.name, LIMIT.as_secs()));
+        }
+        failed += usize::from(status != 0);
     }
     Ok(failed)
 }
 
-fn in_machine(platform: &Platform, level: &Level, job: &Job) -> Result<bool> {
+/// Runs a job in a machine of its own; gives its status, 124 if it took too long.
+pub(super) fn in_machine(platform: &Platform, level: &Level, job: &Job, sink: impl Fn(&[u8]) + Sync) -> Result<u8> {
     let items = work::items(job.tools)?;
     let mut machine = Machine::restore(platform, level)?;
     if !items.is_empty() {
@@ -100,10 +106,5 @@ fn in_machine(platform: &Platform, level: &Level, job: &Job) -> Result<bool> {
         bail!("the tools of {} do not fit the machine's disk: {left} MiB are left", job.name);
     }
     let argv = [GUEST_PROGRAM, "work", "--here", job.name].map(str::to_owned).to_vec();
-    let status =
-        machine.stream(GuestJob { argv, ..GuestJob::default() }, Some(LIMIT), |_, bytes| ui::pass_out(bytes))?;
-    if status == 124 {
-        ui::say(format!("FAIL {:<8} did not end within {} s", job.name, LIMIT.as_secs()));
-    }
-    Ok(status == 0)
+    machine.stream(GuestJob { argv, ..GuestJob::default() }, Some(LIMIT), |_, bytes| sink(bytes))
 }

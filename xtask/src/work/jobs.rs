@@ -17,6 +17,8 @@ pub(crate) struct Job {
     pub(crate) name: &'static str,
     /// What it needs.
     pub(crate) tools: &'static [Tool],
+    /// Whether the tests run it on every kernel; the others differ from kernel to kernel in nothing that matters.
+    pub(crate) everywhere: bool,
     /// Prepares, runs and judges.
     run: fn(&Ground, &Job) -> Result<Outcome>,
     /// Refusals that stay, each with its reason.
@@ -76,6 +78,7 @@ pub(crate) const JOBS: [Job; 7] = [
     Job {
         name: "git",
         tools: &[],
+        everywhere: true,
         run: tools::git,
         // git tries a hard link once, and copies. A link would give the file all rights of the workspace.
         expected: &[Expected {
@@ -84,20 +87,21 @@ pub(crate) const JOBS: [Job; 7] = [
             why: "no second name for what is only read",
         }],
     },
-    Job { name: "make", tools: &[], run: tools::make, expected: &[] },
-    Job { name: "python", tools: &[Tool::Wheels], run: tools::python, expected: &[] },
-    Job { name: "npm", tools: &[Tool::Node], run: tools::npm, expected: &[] },
+    Job { name: "make", tools: &[], everywhere: true, run: tools::make, expected: &[] },
+    Job { name: "python", tools: &[Tool::Wheels], everywhere: false, run: tools::python, expected: &[] },
+    Job { name: "npm", tools: &[Tool::Node], everywhere: false, run: tools::npm, expected: &[] },
     Job {
         name: "cargo",
         tools: &[Tool::Rust],
+        everywhere: false,
         run: tools::cargo,
         expected: &[
             Expected { comm: "cargo", object: "/.cargo/.package-cache", why: CARGO_CACHES },
             Expected { comm: "cargo", object: "/.cargo/.global-cache", why: CARGO_CACHES },
         ],
     },
-    Job { name: "codex", tools: &[Tool::Codex], run: client::codex, expected: client::REFUSED },
-    Job { name: "claude", tools: &[Tool::Claude], run: client::claude, expected: client::REFUSED },
+    Job { name: "codex", tools: &[Tool::Codex], everywhere: true, run: client::codex, expected: client::REFUSED },
+    Job { name: "claude", tools: &[Tool::Claude], everywhere: false, run: client::claude, expected: client::REFUSED },
 ];
 
 /// Runs a job and looks at what the kernel refused meanwhile.

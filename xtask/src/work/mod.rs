@@ -26,7 +26,7 @@ use anyhow::{Context as _, Result};
 pub(crate) use self::ground::GUEST_HOME;
 use self::ground::{Daemon, Ground};
 pub(crate) use self::jobs::{JOBS, Job};
-pub(crate) use self::shelf::items;
+pub(crate) use self::shelf::{items, missing};
 use crate::clock::Stopwatch;
 use crate::{signal, store, ui};
 
