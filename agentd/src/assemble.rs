@@ -228,11 +228,7 @@ fn environment(params: &SpawnParams, expanded: &Expanded, account: &Account, hom
 }
 
 /// Refuses what this host cannot enforce, by name, unless the caller gives up exactly that. Returns what is given up.
-fn check_promises(
-    params: &SpawnParams,
-    spec: &AgentSpec,
-    service: &Service,
-) -> Result<Vec<Gap>, ErrorObject> {
+fn check_promises(params: &SpawnParams, spec: &AgentSpec, service: &Service) -> Result<Vec<Gap>, ErrorObject> {
     let demand = if params.require_lsm { Demand::Lsm } else { Demand::Promises };
     check(spec, &service.host.tiers, demand).map_err(|error| {
         let object = ErrorObject::from_error(ErrorCode::Refused, &error);

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use agentd::launch::{
-    Anchor, AnchorKind, AtGate, Confinement, ExitRecord, Landlock, LaunchError, LaunchRequest, Pace, Place, Seccomp, Shim,
-    ShimEvent, Spare, Start, landlock_abi, launch, read_exit_record,
+    Anchor, AnchorKind, AtGate, Confinement, ExitRecord, Landlock, LaunchError, LaunchRequest, Pace, Place, Seccomp,
+    Shim, ShimEvent, Spare, Start, landlock_abi, launch, read_exit_record,
 };
 use agentd_model::{AgentNumber, AgentSpec, Budget, ExitStatus, Origin, PathRule, Rights, Terminal};
 use agentd_protocol::attach::{Decoder, Frame};

@@ -26,10 +26,10 @@ impl Capture {
         Self { _turn: turn }
     }
 
-    /// What was said so far, at most so many lines from the end.
+    /// What was said so far, at most so many lines from the end. That an object of some name did not load says nothing.
     pub(crate) fn tail(&self, lines: usize) -> String {
         let words = WORDS.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: Vec<&str> = words.lines().collect();
+        let all: Vec<&str> = words.lines().filter(|line| !line.contains("failed to load object")).collect();
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 }

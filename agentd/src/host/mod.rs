@@ -126,7 +126,9 @@ impl Host {
     /// Refusals of a live agent by the kernel programs' account, reported or not; 0 for one that has ended.
     pub fn denials(&self, agent: &Agent) -> u64 {
         let started = agent.started.as_ref().filter(|_| agent.is_live());
-        started.and_then(|started| self.enforcer.account(started.slot, agent.number)).map_or(0, |account| account.denials)
+        started
+            .and_then(|started| self.enforcer.account(started.slot, agent.number))
+            .map_or(0, |account| account.denials)
     }
 
     /// Freezes an agent; one that is being launched, as soon as it has been ([`Host::launched`]).

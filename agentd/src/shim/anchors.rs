@@ -71,7 +71,8 @@ impl Anchors {
         match now {
             Lookup::There(Opened { file, real }) => {
                 let directory = is_directory(file.as_fd())?;
-                self.found.push(Found { file, notes: vec![Note { rule: index, kind: NoteKind::Object { directory } }] });
+                self.found
+                    .push(Found { file, notes: vec![Note { rule: index, kind: NoteKind::Object { directory } }] });
                 if directory {
                     let place = self.found.len() - 1;
                     self.directories.entry(real.clone()).or_insert(Some(place));

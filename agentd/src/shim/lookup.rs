@@ -99,7 +99,8 @@ mod tests {
         symlink("there", directory.join("link")).unwrap();
         symlink("nowhere", directory.join("dangling")).unwrap();
         let there = directory.join("there");
-        for path in [there.clone(), directory.join("link"), directory.join("./there"), directory.join("there/../there")] {
+        for path in [there.clone(), directory.join("link"), directory.join("./there"), directory.join("there/../there")]
+        {
             match find(&path).unwrap() {
                 Lookup::There(Opened { real, file }) => {
                     assert_eq!(real, there, "{}", path.display());

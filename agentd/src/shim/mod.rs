@@ -32,10 +32,10 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, chdir, fchown, setsid};
 
+use self::lookup::step;
 use self::output::Log;
 use self::serve::{Init, Plumbing};
 use self::sys::Side;
-use self::lookup::step;
 use crate::launch::messages::{Failure, Pipes, Progress};
 use crate::launch::passing::{Channel, Wait, parse};
 use crate::launch::{LaunchRequest, Place, SHIM_SOCKET};
@@ -133,7 +133,8 @@ fn begin(init: &Init, request: &LaunchRequest) -> Result<[Option<OwnedFd>; 3], F
     let (stdin_theirs, stdin) = pipe(pipes && request.stdin)?.unzip();
     let (stdout, stdout_theirs) = pipe(pipes)?.unzip();
     let (stderr, stderr_theirs) = pipe(pipes)?.unzip();
-    let theirs: Vec<_> = [&stdin_theirs, &stdout_theirs, &stderr_theirs].into_iter().flatten().map(AsFd::as_fd).collect();
+    let theirs: Vec<_> =
+        [&stdin_theirs, &stdout_theirs, &stderr_theirs].into_iter().flatten().map(AsFd::as_fd).collect();
     init.give(&Pipes { stdin: stdin_theirs.is_some() }, &theirs).map_err(step("give the agent its pipes"))?;
     Ok([stdin, stdout, stderr])
 }

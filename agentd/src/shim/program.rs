@@ -8,8 +8,8 @@ use agentd_model::AgentSpec;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{chdir, setsid};
 
-use super::sys::{self, Strings};
 use super::lookup::step;
+use super::sys::{self, Strings};
 use crate::launch::messages::Failure;
 
 /// Statuses as env(1) has them.

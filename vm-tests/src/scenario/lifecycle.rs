@@ -1,5 +1,6 @@
 //! From the first instruction to the exit status: what a person at a shell sees.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
@@ -18,6 +19,8 @@ pub(super) fn run(test: &mut Test) -> Result<()> {
     detached(test)?;
     attached(test)?;
     names(test)?;
+    strangers(test)?;
+    mounted_just_now(test)?;
     views(test)?;
     nothing_stays(test)
 }
@@ -280,6 +283,44 @@ fn views(test: &mut Test) -> Result<()> {
     let records = json(&["audit", "-n", "all"])?;
     let numbers: Vec<u64> = records.iter().filter_map(|record| record["seq"].as_u64()).collect();
     test.check(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), || "the numbers of records have gaps".into());
+    Ok(())
+}
+
+/// Agents that root starts at the same moment have nothing in common: neither user nor home.
+fn strangers(test: &mut Test) -> Result<()> {
+    let script = "for n in 1 2 3 4 5 6; do agentctl spawn -q --profile base --cwd /srv -- sh -c 'id -u; echo $HOME; touch $HOME/x && echo mine' & done; wait";
+    let said = program(Command::new("sh").args(["-c", script]))?.ok("six agents at once")?;
+    let of = |wanted: fn(&str) -> bool| said.lines().filter(|line| wanted(line)).collect::<Vec<_>>();
+    let (users, homes) = (of(|line| line.parse::<u32>().is_ok()), of(|line| line.starts_with('/')));
+    let distinct = |of: &[&str]| of.iter().collect::<BTreeSet<_>>().len();
+    test.same("different users", (users.len(), distinct(&users)), (6, 6));
+    test.same("different homes", (homes.len(), distinct(&homes)), (6, 6));
+    test.same("homes of their own", of(|line| line == "mine").len(), 6);
+    Ok(())
+}
+
+/// What the daemon has ready for the next agent knows nothing of mounts yet: the agent sees those of its own start.
+fn mounted_just_now(test: &mut Test) -> Result<()> {
+    spawn(&["true"])?.ok("an agent before the mount")?;
+    // Long enough for the next one to be ready.
+    std::thread::sleep(Duration::from_secs(2));
+    let tree = Tree::new("mounted", FileSystem::Tmpfs)?;
+    let file = tree.file("new", "fresh")?;
+    let output = agentctl(&[
+        "spawn",
+        "--user",
+        "dev",
+        "--profile",
+        "base",
+        "--cwd",
+        "/srv",
+        "--allow",
+        &format!("read:{}", tree.path("")),
+        "--",
+        "cat",
+        &file,
+    ])?;
+    test.same("a file on a disk that was mounted just now", output.stdout.as_str(), "fresh");
     Ok(())
 }
 

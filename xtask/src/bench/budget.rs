@@ -75,10 +75,12 @@ fn spend(daemon: &Daemon, name: &str, spinner: &Path, words: &[&str]) -> Result<
         }
         sleep(LOOK);
     }
-    let usage = || usage_us(&cgroup).with_context(|| match show() {
-        Ok(view) => format!("it was frozen and is {} with status {} now", view["phase"], view["status"]),
-        Err(error) => error.to_string(),
-    });
+    let usage = || {
+        usage_us(&cgroup).with_context(|| match show() {
+            Ok(view) => format!("it was frozen and is {} with status {} now", view["phase"], view["status"]),
+            Err(error) => error.to_string(),
+        })
+    };
     let used = usage()?;
     sleep(REST);
     let later = usage()?;

@@ -137,7 +137,9 @@ impl Figure {
         let mark = if self.kept() == Some(false) { "  MISSED" } else { "" };
         let (bench, case, n) = (&self.bench, &self.case, self.n);
         let (p50, p99) = (value(self.p50), value(self.p99));
-        format!("{bench:<9} {case:<20} {p50:>12} {p99:>11} {n:>5}  {peer:<16} {peer_p50:>10}  {ratio:>5}  {bound}{mark}")
+        format!(
+            "{bench:<9} {case:<20} {p50:>12} {p99:>11} {n:>5}  {peer:<16} {peer_p50:>10}  {ratio:>5}  {bound}{mark}"
+        )
     }
 }
 

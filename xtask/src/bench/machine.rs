@@ -15,7 +15,13 @@ const LIMIT: Duration = Duration::from_secs(1800);
 const PROGRAM: &str = "/usr/local/bin/xtask";
 
 /// Runs `xtask bench --here NAME` in a fresh machine with what was built, and hands its figures on.
-pub(super) fn run(name: &str, options: &Options, rounds: usize, copies: &[(&Path, &str)], sink: Sink<'_>) -> Result<()> {
+pub(super) fn run(
+    name: &str,
+    options: &Options,
+    rounds: usize,
+    copies: &[(&Path, &str)],
+    sink: Sink<'_>,
+) -> Result<()> {
     let platform = Platform::ensure(&options.kernel)?;
     let level = Level::product()?;
     vm::prepare(&platform, &level)?;

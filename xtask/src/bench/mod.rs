@@ -9,9 +9,9 @@ mod figure;
 mod daemon;
 mod machine;
 
+mod budget;
 mod decide;
 mod spawn;
-mod budget;
 mod syscalls;
 
 use std::fs;

@@ -138,7 +138,8 @@ fn walking() -> Command {
 
 /// Writes a profile: `base`, the tree, and so many rules more.
 fn profile(to: &str, more: &[String]) -> Result<String> {
-    let paths: Vec<String> = std::iter::once(TREE).chain(more.iter().map(String::as_str)).map(|p| format!("{p:?}")).collect();
+    let paths: Vec<String> =
+        std::iter::once(TREE).chain(more.iter().map(String::as_str)).map(|p| format!("{p:?}")).collect();
     let head = "name = \"bench\"\nabout = \"for measuring\"\nextends = [\"base\"]\n";
     let text = format!("{head}\n[[files]]\npath = [{}]\nallow = \"read\"\n", paths.join(", "));
     fs::write(to, text).with_context(|| format!("cannot write {to}"))?;

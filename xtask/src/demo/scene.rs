@@ -23,8 +23,7 @@ const USER: u32 = 47_114;
 
 const SUM_C: &str = "int sum(int a, int b) { return a - b; }\n";
 const TEST_C: &str = "int sum(int a, int b);\nint main(void) { return sum(20, 22) == 42 ? 0 : 1; }\n";
-const MAKEFILE: &str =
-    "CFLAGS = -O1\ncheck: sum.o test.o\n\t$(CC) -o $@ $^\ntest: check\n\t./check\n.PHONY: test\n.gitignore:\n\techo check > $@\n";
+const MAKEFILE: &str = "CFLAGS = -O1\ncheck: sum.o test.o\n\t$(CC) -o $@ $^\ntest: check\n\t./check\n.PHONY: test\n.gitignore:\n\techo check > $@\n";
 
 /// The files.
 pub(super) struct Scene {
