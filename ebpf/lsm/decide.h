@@ -15,6 +15,7 @@ static __always_inline bool shortcut(struct answer *a, struct question *q, const
 	struct mount *mnt = AS(struct mount, q->mount);
 	struct dentry *d = AS(struct dentry, q->dentry);
 	struct super_block *sb = GET(d, d_sb);
+	struct mnt_namespace *ns = GET(mnt, mnt_ns);
 	struct dentry *parent = GET(d, d_parent);
 	struct place place;
 	__u32 rights;
@@ -24,7 +25,7 @@ static __always_inline bool shortcut(struct answer *a, struct question *q, const
 	 * private mounts through which overlayfs opens what lies in its layers, after its own file was decided. A
 	 * process cannot come by such a mount: what it detaches itself (open_tree, fsmount) is in a namespace or in none.
 	 */
-	if (GET(sb, s_flags) & SB_NOUSER || (__u64)GET(mnt, mnt_ns) == MNT_NS_INTERNAL) {
+	if (GET(sb, s_flags) & SB_NOUSER || (__u64)ns == MNT_NS_INTERNAL) {
 		a->granted = a->want & ~AGENTD_EXEC;
 		a->want &= ~a->granted;
 		a->reason = AGENTD_WHY_NO_PLACE;
@@ -33,7 +34,7 @@ static __always_inline bool shortcut(struct answer *a, struct question *q, const
 	if (settings.no_cache || parent == d || d == GET(mnt, mnt.mnt_root))
 		return false;
 
-	find_place(&place, q, parent, mnt, direct);
+	find_place(&place, q, parent, sb, mnt, ns, direct);
 	if (!place.entry)
 		return false;
 
