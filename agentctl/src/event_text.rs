@@ -123,6 +123,7 @@ fn because(reason: DenialReason) -> String {
         DenialReason::Guard => "never allowed inside an agent".to_owned(),
         DenialReason::Stranger => "not a process of this agent".to_owned(),
         DenialReason::Expired => "the rule that allowed it has expired".to_owned(),
+        DenialReason::NamesVary => "names there have many spellings".to_owned(),
     }
 }
 

@@ -59,7 +59,7 @@ pub fn assemble(
     })?;
     let mut spec = AgentSpec {
         argv: params.argv.clone(),
-        env: environment(params, &expanded, &account, &home),
+        env: environment(params, &expanded, &account, &home, service),
         cwd: params.cwd.clone(),
         uid: account.uid,
         gid: account.gid,
@@ -204,8 +204,8 @@ fn rules(
     }
     let built_in =
         |path: String, allow| PathRule { path, allow, deny: Rights::NONE, optional: true, origin: Origin::BuiltIn };
-    // An agent may ask the daemon about itself.
-    paths.push(built_in(service.places.socket().to_string_lossy().into_owned(), Rights::WRITE));
+    // An agent may ask the daemon about itself, at the socket where that is all one can ask.
+    paths.push(built_in(service.places.agents_socket().to_string_lossy().into_owned(), Rights::WRITE));
     paths.extend(own_home.map(|home| built_in(home.clone(), Rights::ALL)));
     let mut nets = expanded.nets.clone();
     for text in &params.net {
@@ -215,7 +215,13 @@ fn rules(
 }
 
 /// What the profile passes and sets, who the agent is, and what the caller insists on.
-fn environment(params: &SpawnParams, expanded: &Expanded, account: &Account, home: &str) -> Vec<(String, String)> {
+fn environment(
+    params: &SpawnParams,
+    expanded: &Expanded,
+    account: &Account,
+    home: &str,
+    service: &Service,
+) -> Vec<(String, String)> {
     let caller = params.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let mut env: std::collections::BTreeMap<String, String> = expanded.environment(caller).into_iter().collect();
     for (name, value) in [("HOME", home), ("USER", &account.name), ("LOGNAME", &account.name), ("PWD", &params.cwd)] {
@@ -223,6 +229,7 @@ fn environment(params: &SpawnParams, expanded: &Expanded, account: &Account, hom
     }
     env.entry("PATH".to_owned()).or_insert_with(|| "/usr/local/bin:/usr/bin:/bin".to_owned());
     env.entry("SHELL".to_owned()).or_insert_with(|| "/bin/sh".to_owned());
+    env.insert("AGENTD_SOCKET".to_owned(), service.places.agents_socket().to_string_lossy().into_owned());
     env.extend(params.set_env.iter().cloned());
     env.into_iter().collect()
 }

@@ -114,7 +114,9 @@ impl Cgroups {
         let path = proc_cgroup.lines().find_map(|line| line.strip_prefix("0::/"))?;
         let mut parts = path.split('/');
         (parts.next()? == self.name).then_some(())?;
-        parts.next()?.strip_prefix("agent-")?.parse().ok().map(AgentNumber)
+        // A process that is still there after its cgroup was removed is shown as in "… (deleted)".
+        let number = parts.next()?.trim_end_matches(" (deleted)").strip_prefix("agent-")?;
+        number.parse().ok().map(AgentNumber)
     }
 }
 
@@ -216,6 +218,7 @@ mod tests {
         let cgroups = Cgroups { parent: "/x/agentd".into(), name: "agentd".into(), controllers: vec![] };
         assert_eq!(cgroups.agent_in("1:cpu:/x\n0::/agentd/agent-7\n"), Some(AgentNumber(7)));
         assert_eq!(cgroups.agent_in("0::/agentd/agent-7/below/that\n"), Some(AgentNumber(7)));
+        assert_eq!(cgroups.agent_in("0::/agentd/agent-7 (deleted)\n"), Some(AgentNumber(7)));
         for outside in ["0::/agentd\n", "0::/user.slice/agentd/agent-7\n", "0::/agentd/agent-x\n", "0::/\n", ""] {
             assert_eq!(cgroups.agent_in(outside), None, "{outside}");
         }

@@ -42,6 +42,11 @@ impl Places {
         self.runtime.join("agentd.sock")
     }
 
+    /// The socket that agents connect to.
+    pub fn agents_socket(&self) -> PathBuf {
+        self.runtime.join("agents.sock")
+    }
+
     /// Held by the running daemon.
     pub fn lock(&self) -> PathBuf {
         self.runtime.join("agentd.lock")

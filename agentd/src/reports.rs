@@ -57,6 +57,7 @@ fn reason(number: u32, rule: u32) -> DenialReason {
         abi::WHY_GUARD => DenialReason::Guard,
         abi::WHY_STRANGER => DenialReason::Stranger,
         abi::WHY_EXPIRED => DenialReason::Expired,
+        abi::WHY_NAMES_VARY => DenialReason::NamesVary,
         _ => DenialReason::NothingFound,
     }
 }

@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::host::{Host, HostPerformer, adopt, begin_polling};
 use crate::journal::{Journal, Opened};
 use crate::kernel;
 use crate::places::Places;
-use crate::server::{self, Service};
+use crate::server::{self, Door, Service};
 
 /// Why the daemon could not start. Nothing has changed, agents that run go on.
 #[derive(Debug, thiserror::Error)]
@@ -148,6 +148,9 @@ fn lock(places: &Places) -> Result<Flock<fs::File>, StartError> {
     }
     make_directory(&places.runtime, 0o755)?;
     make_directory(&places.state, 0o711)?;
+    // Each agent's own directory says who may enter; on the way to it an agent passes through.
+    make_directory(&places.agents_state(), 0o711)?;
+    set_mode(&places.agents_state(), 0o711)?;
     let path = places.lock();
     let place = |source| StartError::Place { path: path.display().to_string(), source };
     let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(place)?;
@@ -168,6 +171,11 @@ fn lock(places: &Places) -> Result<Flock<fs::File>, StartError> {
 fn make_directory(path: &Path, mode: u32) -> Result<(), StartError> {
     let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
     made.map_err(|source| StartError::Place { path: path.display().to_string(), source })
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<(), StartError> {
+    let set = fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    set.map_err(|source| StartError::Place { path: path.display().to_string(), source })
 }
 
 fn start(places: &Places) -> Result<(), StartError> {
@@ -220,8 +228,11 @@ fn start(places: &Places) -> Result<(), StartError> {
         let path = places.socket();
         let listener = server::listen(&path);
         let listener = listener.map_err(|source| StartError::Place { path: path.display().to_string(), source })?;
-        let service = Arc::new(Service { world: world.clone(), host: host.clone(), places: places.clone() });
-        let server = tokio::spawn(server::serve(listener, service));
+        let inside = server::listen(&places.agents_socket());
+        let inside = inside.map_err(|source| StartError::Place { path: path.display().to_string(), source })?;
+        let service = Arc::new(Service::new(world.clone(), host.clone(), places.clone()));
+        let server = tokio::spawn(server::serve(listener, Door::Everybody, service.clone()));
+        let server_inside = tokio::spawn(server::serve(inside, Door::Agents, service));
         tracing::info!(adopted, socket = %path.display(), "ready");
         // Without systemd there is nobody to tell.
         let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
@@ -232,6 +243,7 @@ fn start(places: &Places) -> Result<(), StartError> {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
         server.abort();
+        server_inside.abort();
         world.stop().await;
         Ok::<(), StartError>(())
     })?;

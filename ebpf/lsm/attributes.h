@@ -7,6 +7,7 @@
  *   inode_setattr             write, for times only: mode and owner come through the path hooks, size through truncate
  *   inode_setxattr, inode_removexattr, inode_set_acl, inode_remove_acl    write
  *   inode_file_setattr        flags (chattr) from 6.17 on: write; file_ioctl before
+ *   file_ioctl                flags (chattr): write; what else a file system does by ioctl: never (subvolumes, say)
  *
  * The inode hooks are not told the mount. The object is then looked for in the asker's own namespace: any mount of its
  * file system through which the agent may write it will do, since it could as well have opened it there. overlayfs
@@ -211,18 +212,57 @@ int BPF_PROG(file_setattr_check, struct dentry *dentry)
 	return decide_attributes(dentry);
 }
 
-SEC("lsm/file_ioctl")
-int BPF_PROG(ioctl_check, struct file *file, unsigned int cmd, unsigned long arg, int ret)
+/*
+ * Is it a command of a file system, and none of the harmless ones? File systems do by ioctl what no other hook sees: a
+ * subvolume or snapshot of btrfs is a tree of new objects, under a new name, made through a directory that may only be
+ * read. Types: 0x94 btrfs, 0xbc bcachefs, 0xf5 f2fs, and what they share with ext4 and XFS ('f', 'v', 'X', 'E').
+ */
+static __always_inline bool of_file_system(unsigned int cmd)
 {
+	switch (IOCTL_TYPE(cmd)) {
+	case 0x94:
+		return cmd != FICLONE && cmd != FICLONERANGE && cmd != FIDEDUPERANGE;
+	case 'f':
+		return cmd != FS_IOC_GETFLAGS && cmd != FS_IOC_FIEMAP && cmd != FS_IOC_MEASURE_VERITY;
+	case 'v':
+		return cmd != FS_IOC_GETVERSION;
+	case 'X':
+		return cmd != FS_IOC_FSGETXATTR;
+	case 'E':
+	case 0xbc:
+	case 0xf5:
+		return true;
+	}
+	return false;
+}
+
+static __always_inline int decide_ioctl(struct file *file, unsigned int cmd)
+{
+	struct inode *inode = file->f_inode;
+	umode_t type = inode->i_mode & S_IFMT;
 	struct asker who;
 
-	if (ret)
-		return ret;
-	if (cmd != FS_IOC_SETFLAGS && cmd != FS_IOC32_SETFLAGS && cmd != FS_IOC_FSSETXATTR)
+	if ((type != S_IFREG && type != S_IFDIR) || !of_file_system(cmd))
 		return 0;
 	if (!inside(&who))
 		return 0;
 	if (!who.agent)
 		return -EPERM;
-	return decide_file(&who, file, AGENTD_H_ATTRIBUTES, AGENTD_WRITE);
+	if (cmd == FS_IOC_SETFLAGS || cmd == FS_IOC32_SETFLAGS || cmd == FS_IOC_FSSETXATTR)
+		return decide_file(&who, file, AGENTD_H_ATTRIBUTES, AGENTD_WRITE);
+	report_guard(who.agent, AGENTD_H_ATTRIBUTES, AGENTD_WHY_GUARD, cmd, 0);
+	return -EPERM;
+}
+
+SEC("lsm/file_ioctl")
+int BPF_PROG(ioctl_check, struct file *file, unsigned int cmd, unsigned long arg, int ret)
+{
+	return ret ?: decide_ioctl(file, cmd);
+}
+
+/* The same asked by a 32-bit program, which comes here from 6.8 on. */
+SEC("?lsm/file_ioctl_compat")
+int BPF_PROG(ioctl_compat_check, struct file *file, unsigned int cmd, unsigned long arg, int ret)
+{
+	return ret ?: decide_ioctl(file, cmd);
 }

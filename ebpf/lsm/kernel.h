@@ -47,6 +47,7 @@ enum bpf_map_type {
 
 #define S_IFMT 00170000
 #define S_IFDIR 0040000
+#define S_IFREG 0100000
 #define O_TMPFILE_BIT 020000000
 #define FMODE_EXEC_FLAG 0x20		/* __FMODE_EXEC in f_flags; open(2) cannot set it */
 #define PROT_EXEC 4
@@ -66,6 +67,15 @@ enum bpf_map_type {
 #define FS_IOC_SETFLAGS 0x40086602	/* from 6.17 on these arrive as inode_file_setattr */
 #define FS_IOC32_SETFLAGS 0x40046602
 #define FS_IOC_FSSETXATTR 0x401c5820
+#define FS_IOC_GETFLAGS 0x80086601
+#define FS_IOC_GETVERSION 0x80087601
+#define FS_IOC_FIEMAP 0xc020660b
+#define FS_IOC_FSGETXATTR 0x801c581f
+#define FS_IOC_MEASURE_VERITY 0xc0046686
+#define FICLONE 0x40049409
+#define FICLONERANGE 0x4020940d
+#define FIDEDUPERANGE 0xc0189436
+#define IOCTL_TYPE(cmd) ((cmd) >> 8 & 0xff)
 
 /* Inside the kernel only; stable over the kernels that we support. */
 #define FMODE_READ 1
@@ -75,6 +85,9 @@ enum bpf_map_type {
 #define MNT_NS_INTERNAL ((unsigned long)-22)
 #define BTRFS_SUPER_MAGIC 0x9123683E
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
+#define PROC_SUPER_MAGIC 0x9fa0
+#define DCACHE_OP_HASH 1
+#define DCACHE_OP_COMPARE 2
 #define ATTR_MODE (1U << 0)
 #define ATTR_UID (1U << 1)
 #define ATTR_GID (1U << 2)
@@ -154,6 +167,7 @@ struct qstr {
 };
 
 struct dentry {
+	unsigned int d_flags;
 	struct dentry *d_parent;
 	struct qstr d_name;
 	struct inode *d_inode;

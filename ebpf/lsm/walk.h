@@ -73,6 +73,17 @@ __noinline int names_at(struct answer *a, const struct question *q)
 static __always_inline bool hear_names_of(struct answer *a, struct question *q, struct dentry *d, struct mount *mnt,
 					  const bool direct)
 {
+	/* One name, many spellings: a rule about one of them would say nothing. What sysctl compares are not spellings. */
+	if (GET(d, d_flags) & (DCACHE_OP_HASH | DCACHE_OP_COMPARE)) {
+		struct super_block *sb = GET(d, d_sb);
+
+		if (GET(sb, s_magic) != PROC_SUPER_MAGIC) {
+			a->deny |= a->want;
+			if (!a->reason)
+				a->reason = AGENTD_WHY_NAMES_VARY;
+			return true;
+		}
+	}
 	if (!ruled_length(q->lengths, GET(d, d_name.len)))
 		return false;
 	q->here = (__u64)d;

@@ -31,7 +31,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, Map, MapData, MapError};
-use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSock, CgroupSockAddr, ProgramError, links::FdLink};
+use aya::programs::{
+    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, ProgramError, links::FdLink,
+};
 use aya::{Btf, Ebpf, EbpfLoader};
 
 use crate::Origin;
@@ -47,8 +49,17 @@ pub use shared::MapMismatch;
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/agentd-net.o"));
 
 /// The programs that refuse; all of them or none.
-const ENFORCING: [&str; 7] =
-    ["net_connect4", "net_connect6", "net_sendmsg4", "net_sendmsg6", "net_bind4", "net_bind6", "net_socket"];
+const ENFORCING: [&str; 9] = [
+    "net_connect4",
+    "net_connect6",
+    "net_sendmsg4",
+    "net_sendmsg6",
+    "net_bind4",
+    "net_bind6",
+    "net_socket",
+    "net_egress",
+    "net_ingress",
+];
 /// The programs that only tell, with their tracepoints.
 const AUDITING: [(&str, &str); 3] =
     [("net_fork", "sched_process_fork"), ("net_exec", "sched_process_exec"), ("net_exit", "sched_process_exit")];
@@ -213,6 +224,11 @@ fn attach_one(programs: &mut Ebpf, name: &'static str, cgroup: &File) -> Result<
         program.load().map_err(refused)?;
         let id = program.attach(cgroup, mode);
         id.and_then(|id| program.take_link(id)).map_err(Into::into).and_then(|link| Ok(link.try_into()?))
+    } else if let Some(direction) = direction(name) {
+        let program: &mut CgroupSkb = find(programs, name).map_err(refused)?;
+        program.load().map_err(refused)?;
+        let id = program.attach(cgroup, direction, mode);
+        id.and_then(|id| program.take_link(id)).map_err(Into::into).and_then(|link| Ok(link.try_into()?))
     } else {
         let program: &mut CgroupSockAddr = find(programs, name).map_err(refused)?;
         program.load().map_err(refused)?;
@@ -220,6 +236,15 @@ fn attach_one(programs: &mut Ebpf, name: &'static str, cgroup: &File) -> Result<
         id.and_then(|id| program.take_link(id)).map_err(Into::into).and_then(|link| Ok(link.try_into()?))
     };
     attached.map_err(|source| LoadError::Attach { name, source })
+}
+
+/// Which packets a program sees, if it sees packets.
+fn direction(name: &str) -> Option<CgroupSkbAttachType> {
+    match name {
+        "net_egress" => Some(CgroupSkbAttachType::Egress),
+        "net_ingress" => Some(CgroupSkbAttachType::Ingress),
+        _ => None,
+    }
 }
 
 /// Loads, attaches and pins the audit programs.

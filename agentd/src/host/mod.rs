@@ -89,8 +89,8 @@ impl Host {
     /// What confines an agent beside the kernel programs, on this host.
     pub fn confinement(&self) -> Confinement {
         match self.tiers.of(Domain::Files) {
-            Tier::Lsm if self.uring_hook => Confinement { landlock: Landlock::Off, seccomp: Seccomp::Nothing },
-            Tier::Lsm => Confinement { landlock: Landlock::Off, seccomp: Seccomp::UringOnly },
+            Tier::Lsm if self.uring_hook => Confinement { landlock: Landlock::Off, seccomp: Seccomp::Unseen },
+            Tier::Lsm => Confinement { landlock: Landlock::Off, seccomp: Seccomp::UnseenAndUring },
             _ => Confinement { landlock: Landlock::On, seccomp: Seccomp::Fallback },
         }
     }

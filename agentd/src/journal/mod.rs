@@ -189,6 +189,15 @@ impl Reader {
         bytes.map(decode).transpose()
     }
 
+    /// The first `most` records after `after`, oldest first; only those about `agent`, if one is given.
+    pub fn page(&self, agent: Option<AgentNumber>, after: Seq, most: u32) -> Result<Vec<Hashed>, ReadError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT bytes FROM record WHERE seq > ?1 AND (?2 IS NULL OR agent = ?2) ORDER BY seq LIMIT ?3",
+        )?;
+        let rows = statement.query_map(params![after.0 as i64, agent.map(|agent| agent.0), most], |row| row.get(0))?;
+        rows.map(|bytes| decode(bytes?)).collect()
+    }
+
     /// Records after `after`, oldest first; only those about `agent`, if one is given; the newest `last` of them.
     pub fn list(&self, agent: Option<AgentNumber>, after: Seq, last: u32) -> Result<Vec<Hashed>, ReadError> {
         let mut statement = self.connection.prepare_cached(

@@ -113,10 +113,12 @@ pub enum Landlock {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Seccomp {
-    /// None.
+    /// None; for tests.
     Nothing,
-    /// io_uring: for kernels whose LSM has no hook on it (before 6.15).
-    UringOnly,
+    /// Keys and faults handled in user space, which LSM programs do not see.
+    Unseen,
+    /// The same and io_uring: for kernels whose LSM has no hook on it (before 6.15).
+    UnseenAndUring,
     /// All that LSM programs would refuse, as far as a filter of numbers can say it.
     Fallback,
 }

@@ -1,8 +1,8 @@
 //! Which system calls an agent finds refused by number.
 //!
 //! A deny list, because agents run everything: what is not refused here is still subject to the kernel's own checks for
-//! a process without any capability. Where LSM programs load, the filter is empty or only about io_uring; the long list
-//! is for hosts without them.
+//! a process without any capability. Where LSM programs load, the filter is about what they do not see: keys, faults
+//! handled in user space, and io_uring on older kernels; the long list is for hosts without them.
 //!
 //! Not refused, though it looks like it should be: `ptrace`, `process_vm_readv`, `process_vm_writev`. They name their
 //! victim by pid, an agent has its own pid namespace, so all they can name is the agent itself; and debuggers are daily
@@ -47,10 +47,6 @@ const REFUSED: &[c_long] = &[
     libc::SYS_init_module,
     libc::SYS_finit_module,
     libc::SYS_delete_module,
-    libc::SYS_userfaultfd,
-    libc::SYS_keyctl,
-    libc::SYS_add_key,
-    libc::SYS_request_key,
     libc::SYS_open_by_handle_at,
     libc::SYS_sched_setattr,
     libc::SYS_quotactl,
@@ -60,6 +56,10 @@ const REFUSED: &[c_long] = &[
     libc::SYS_swapoff,
     libc::SYS_reboot,
 ];
+
+/// Calls that no agent has business with, on any host. `request_key` has the kernel start a helper of the host, as root
+/// and outside every agent, with arguments of the caller's choice; keys of the user outlive the agent and reach others.
+const UNSEEN: [c_long; 4] = [libc::SYS_keyctl, libc::SYS_add_key, libc::SYS_request_key, libc::SYS_userfaultfd];
 
 /// Newer than libc's table (Linux 6.15); the number is the same on every architecture.
 const SYS_OPEN_TREE_ATTR: c_long = 467;
@@ -90,11 +90,17 @@ pub(crate) struct FilterError(#[from] seccompiler::BackendError);
 
 /// The filter of a level; empty for [`Seccomp::Nothing`].
 pub(crate) fn filter(level: Seccomp) -> Result<BpfProgram, FilterError> {
-    let mut rules: Rules = URING.iter().map(|call| (*call, Vec::new())).collect();
+    let whole = |calls: &[c_long]| calls.iter().map(|call| (*call, Vec::new())).collect::<Rules>();
+    let mut rules = whole(&UNSEEN);
     match level {
         Seccomp::Nothing => Ok(Vec::new()),
-        Seccomp::UringOnly => compile(rules, &[]),
+        Seccomp::Unseen => compile(rules, &[]),
+        Seccomp::UnseenAndUring => {
+            rules.extend(whole(&URING));
+            compile(rules, &[])
+        }
         Seccomp::Fallback => {
+            rules.extend(whole(&URING));
             rules.extend(REFUSED.iter().map(|call| (*call, Vec::new())));
             add_namespaces(&mut rules)?;
             add_scheduling(&mut rules)?;
@@ -227,9 +233,9 @@ mod tests {
     #[test]
     fn levels_compile_and_fit() {
         assert!(filter(Seccomp::Nothing).unwrap().is_empty());
-        let small = filter(Seccomp::UringOnly).unwrap().len();
+        let small = filter(Seccomp::UnseenAndUring).unwrap().len();
         let large = filter(Seccomp::Fallback).unwrap().len();
-        assert!(small < 32, "{small}");
+        assert!(small < 48, "{small}");
         assert!(large < 1024, "{large} of the kernel's 4096");
     }
 }

@@ -17,6 +17,8 @@ use crate::journal::Reader;
 
 /// Records given where the request does not say how many.
 const DEFAULT_LAST: u32 = 1000;
+/// Most that are read from the disk at a time; whoever wants more asks for those after the last, or follows.
+const PAGE: u32 = 4096;
 
 /// A series of records: first those on disk, then the new ones, each once.
 pub(super) struct Follow {
@@ -25,7 +27,10 @@ pub(super) struct Follow {
     agent: Option<AgentNumber>,
     last: Seq,
     journal: std::path::PathBuf,
+    /// A page of what is on disk and has not been given yet.
     missed: VecDeque<(Record, Hash)>,
+    /// Whether the disk may have more than that.
+    behind: bool,
 }
 
 /// Records of the past.
@@ -56,9 +61,12 @@ fn list(
     params: &AuditParams,
 ) -> Result<Vec<(Record, Hash)>, ErrorObject> {
     let after = Seq(params.after.unwrap_or(0));
-    let last = params.last.unwrap_or(if params.after.is_some() { u32::MAX } else { DEFAULT_LAST });
+    let read = |reader: Reader| match (params.last, params.after) {
+        (None, Some(_)) => reader.page(agent, after, PAGE),
+        (last, _) => reader.list(agent, after, last.unwrap_or(DEFAULT_LAST).min(16 * PAGE)),
+    };
     Reader::open(journal)
-        .and_then(|reader| reader.list(agent, after, last))
+        .and_then(read)
         .map_err(|error| ErrorObject::from_error(ErrorCode::Failed, &error))
 }
 
@@ -78,7 +86,8 @@ impl Follow {
         let missed: VecDeque<_> = past[fitting.len()..].to_vec().into();
         let shown = past[..fitting.len()].last();
         let last = shown.map_or(Seq(params.after.unwrap_or(0)), |(record, _)| record.seq);
-        Ok((Value::Array(fitting), Follow { world: service.world.clone(), live, agent, last, journal, missed }))
+        let (world, behind) = (service.world.clone(), true);
+        Ok((Value::Array(fitting), Follow { world, live, agent, last, journal, missed, behind }))
     }
 
     /// The next record, or the end of the daemon.
@@ -86,12 +95,17 @@ impl Follow {
         loop {
             let (record, hash) = match self.missed.pop_front() {
                 Some(found) => found,
+                None if self.behind => {
+                    let params = AuditParams { after: Some(self.last.0), ..Default::default() };
+                    self.missed = list(&self.journal, self.agent, &params).ok()?.into();
+                    self.behind = !self.missed.is_empty();
+                    continue;
+                }
                 None => match self.live.recv().await {
                     Ok(found) => (found.0.clone(), found.1),
                     Err(RecvError::Lagged(_)) => {
                         // Too slow for the live end: what was missed is on disk.
-                        let params = AuditParams { after: Some(self.last.0), ..Default::default() };
-                        self.missed = list(&self.journal, self.agent, &params).ok()?.into();
+                        self.behind = true;
                         continue;
                     }
                     Err(RecvError::Closed) => return None,

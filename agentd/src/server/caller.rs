@@ -4,6 +4,8 @@ use agentd_model::{AgentNumber, Principal};
 use agentd_protocol::{ErrorCode, ErrorObject};
 use tokio::net::UnixStream;
 
+use super::seats::Account;
+use super::{Door, peer};
 use crate::cgroup::Cgroups;
 use crate::users::{OPERATORS, is_operator};
 
@@ -16,18 +18,34 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// Asks the kernel. `None`: the peer is gone already.
-    pub(super) fn of(stream: &UnixStream, cgroups: &Cgroups) -> Option<Caller> {
+    /// Asks the kernel. `None`: the peer is gone already, or has no business at this door.
+    ///
+    /// The number of a process that connected and ended can be another's by now, and an agent can bring that about. So
+    /// the process is held by a descriptor, and must still live after its cgroup was read. Kernels before 6.5 have none;
+    /// there the number would have to come round between a connect and its accept, which nobody can delay.
+    pub(super) fn of(stream: &UnixStream, door: Door, cgroups: &Cgroups) -> Option<Caller> {
         let credentials = stream.peer_cred().ok()?;
         let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid()?);
-        // The peer holds the connection open, so its pid is still its own unless it handed the socket on and ended; then
-        // the file is gone, or it is another process's and the worst is a caller taken for less than it is.
+        let held = peer::of(stream).ok()?;
         let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        let principal = match cgroups.agent_in(&cgroup) {
-            Some(agent) => Principal::Agent { agent },
-            None => Principal::User { uid },
+        if held.is_some_and(|held| !peer::lives(&held)) {
+            return None;
+        }
+        let principal = match (cgroups.agent_in(&cgroup), door) {
+            (Some(agent), _) => Principal::Agent { agent },
+            (None, Door::Everybody) => Principal::User { uid },
+            (None, Door::Agents) => return None,
         };
         Some(Caller { principal, uid, gid })
+    }
+
+    /// On whose account a connection is.
+    pub(super) fn account(&self) -> Account {
+        match self.principal {
+            Principal::Agent { agent } => Account::Agent(agent),
+            _ if self.uid == 0 => Account::Root,
+            _ => Account::User(self.uid),
+        }
     }
 
     /// The uid, where it is a person or program outside every agent.

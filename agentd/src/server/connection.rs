@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::time::Duration;
 
 use agentd_protocol::{
     ErrorCode, ErrorObject, LINE_LIMIT, Message, Method, RequestId, notification, reply, reply_error,
@@ -24,13 +25,16 @@ pub(super) enum Answer {
     Follow(Value, super::audit::Follow),
 }
 
+/// How long a connection may say nothing between two requests.
+const IDLE: Duration = Duration::from_secs(60);
+
 /// Serves one connection until its end.
-pub(super) async fn serve(stream: UnixStream, service: &Service) {
-    let Some(caller) = Caller::of(&stream, &service.host.cgroups) else { return };
+pub(super) async fn serve(stream: UnixStream, caller: Caller, service: &Service) {
     let mut stream = BufReader::new(stream);
     loop {
         let mut line = Vec::new();
-        let limited = (&mut stream).take(LINE_LIMIT as u64 + 1).read_until(b'\n', &mut line).await;
+        let mut limited = (&mut stream).take(LINE_LIMIT as u64 + 1);
+        let Ok(limited) = tokio::time::timeout(IDLE, limited.read_until(b'\n', &mut line)).await else { return };
         let ended = match limited {
             Ok(0) | Err(_) => return,
             Ok(_) if line.len() > LINE_LIMIT => {

@@ -5,11 +5,14 @@
 //!
 //! Whoever calls is known by the kernel's word: the user by `SO_PEERCRED`, an agent by the cgroup that the calling process
 //! is in. The socket's mode lets everybody connect, because a clear refusal explains itself and a closed door does not.
+//! Agents have a socket of their own, at which nobody is an operator, and their rules keep them from the other one.
 
 mod audit;
 mod caller;
 mod connection;
 mod methods;
+mod peer;
+mod seats;
 mod views;
 mod why;
 
@@ -20,14 +23,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio::net::UnixListener;
-use tokio::sync::Semaphore;
 
+use self::caller::Caller;
+use self::seats::Seats;
 use crate::core::World;
 use crate::host::Host;
 use crate::places::Places;
-
-/// Connections at one time; more wait in the listener's queue.
-const CONNECTIONS: usize = 1024;
 
 /// What every connection needs.
 pub struct Service {
@@ -37,9 +38,26 @@ pub struct Service {
     pub host: Arc<Host>,
     /// Where things are.
     pub places: Places,
+    seats: Arc<Seats>,
 }
 
-/// Makes the socket. Nobody is served until [`serve`].
+impl Service {
+    /// What connections need, and room for them.
+    pub fn new(world: World, host: Arc<Host>, places: Places) -> Service {
+        Service { world, host, places, seats: Arc::default() }
+    }
+}
+
+/// Which of the two sockets somebody came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// Operators, other users, and agents on hosts that cannot keep them from it.
+    Everybody,
+    /// Agents only: the one that their rules let them connect to. Nobody is an operator here.
+    Agents,
+}
+
+/// Makes a socket. Nobody is served until [`serve`].
 pub fn listen(path: &Path) -> io::Result<UnixListener> {
     // The lock is held, so whatever is there is of a daemon that is gone.
     match fs::remove_file(path) {
@@ -52,16 +70,18 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Serves until the task is dropped.
-pub async fn serve(listener: UnixListener, service: Arc<Service>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+pub async fn serve(listener: UnixListener, door: Door, service: Arc<Service>) {
     loop {
-        let Ok(place) = room.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
+                // Who it is is asked now, and not when there is time: a process that has ended is nobody.
+                let caller = Caller::of(&stream, door, &service.host.cgroups);
+                let seat = caller.and_then(|caller| Some((caller, service.seats.take(caller.account())?)));
+                let Some((caller, seat)) = seat else { continue };
                 let service = service.clone();
                 tokio::spawn(async move {
-                    connection::serve(stream, &service).await;
-                    drop(place);
+                    connection::serve(stream, caller, &service).await;
+                    drop(seat);
                 });
             }
             Err(error) => {

@@ -39,10 +39,18 @@ pub(crate) fn make(request: &LaunchRequest) -> Result<Vec<Found>, Failure> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .map_err(step("make the agent's mounts private"))?;
     let spec = &request.spec;
-    let look = |rule: &PathRule| if is_pattern(rule) { Ok(Lookup::Absent) } else { find(Path::new(&rule.path)) };
+    let cwd = working_directory(Path::new(&spec.cwd))?;
+    // The working directory is looked up once: whoever exchanges it for a link meanwhile changes nothing.
+    let look = |rule: &PathRule| match Path::new(&rule.path) {
+        _ if is_pattern(rule) => Ok(Lookup::Absent),
+        path => match &cwd {
+            Some(cwd) if path == cwd.real => Ok(Lookup::There(again(cwd)?)),
+            _ => find(path),
+        },
+    };
     let before: Vec<Lookup> = spec.paths.iter().map(look).collect::<Result<_, _>>()?;
     let covers = covers(request)?;
-    let kept = keep(request, &before, &covers)?;
+    let kept = keep(request, &before, cwd.as_ref(), &covers)?;
     cover(&covers, |kind| kind != CoverKind::Hidden)?;
     // Before anything is mounted back: in an empty place no link of anybody's can lead root astray.
     make_directories(request, &covers)?;
@@ -52,6 +60,25 @@ pub(crate) fn make(request: &LaunchRequest) -> Result<Vec<Found>, Failure> {
     // Last, so that nothing brings them back.
     cover(&covers, |kind| kind == CoverKind::Hidden)?;
     anchors::open(&spec.paths, before, &covers)
+}
+
+/// The directory that an agent starts in, and that a profile may call its workspace. The daemon has judged its path (that
+/// it holds nobody's home, for one), so it must be just that: a way through a link could lead anywhere by now. One that
+/// is not there is told when the program cannot enter it.
+fn working_directory(path: &Path) -> Result<Option<Opened>, Failure> {
+    match find(path)? {
+        Lookup::There(opened) if opened.real == path => Ok(Some(opened)),
+        Lookup::There(_) => Err(Failure::Step {
+            what: format!("work in {}: the way there goes through a symbolic link", path.display()),
+            errno: libc::ELOOP,
+        }),
+        Lookup::Absent | Lookup::Lost => Ok(None),
+    }
+}
+
+fn again(opened: &Opened) -> Result<Opened, Failure> {
+    let file = opened.file.try_clone().map_err(step("hold on to the working directory"))?;
+    Ok(Opened { file, real: opened.real.clone() })
 }
 
 /// A place that is replaced.
@@ -93,19 +120,19 @@ fn covers(request: &LaunchRequest) -> Result<Vec<Cover>, Failure> {
 fn keep(
     request: &LaunchRequest,
     before: &[Lookup],
+    cwd: Option<&Opened>,
     covers: &[Cover],
 ) -> Result<Vec<(PathBuf, OwnedFd, bool)>, Failure> {
     let covered = |real: &Path| {
         let below = |cover: &Cover| real != cover.place && real.starts_with(&cover.place);
         covers.iter().any(|cover| cover.kind == CoverKind::Private && below(cover))
     };
-    let cwd = find(Path::new(&request.spec.cwd))?;
     let allowed = request.spec.paths.iter().zip(before).filter(|(rule, _)| !rule.allow.is_empty());
-    let wanted = allowed.map(|(_, lookup)| lookup).chain([&cwd]).filter_map(|lookup| match lookup {
+    let wanted = allowed.filter_map(|(_, lookup)| match lookup {
         Lookup::There(opened) => Some(opened),
         Lookup::Absent | Lookup::Lost => None,
     });
-    let mut wanted: Vec<&Opened> = wanted.filter(|opened| covered(&opened.real)).collect();
+    let mut wanted: Vec<&Opened> = wanted.chain(cwd).filter(|opened| covered(&opened.real)).collect();
     wanted.sort_by(|one, two| one.real.cmp(&two.real));
     let mut kept: Vec<(PathBuf, OwnedFd, bool)> = Vec::new();
     for opened in wanted {

@@ -207,6 +207,7 @@ enum agentd_reason {
 	AGENTD_WHY_GUARD = 7,		/* never allowed inside an agent */
 	AGENTD_WHY_STRANGER = 8,	/* the other process is not of this agent */
 	AGENTD_WHY_EXPIRED = 9,		/* the rule that allowed it has expired */
+	AGENTD_WHY_NAMES_VARY = 10,	/* one object answers to many spellings there, and rules about names are about one */
 };
 
 /* Which call. The names are those of the hooks; docs give the system calls. */

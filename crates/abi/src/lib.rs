@@ -318,6 +318,8 @@ pub const WHY_GUARD: u32 = 7;
 pub const WHY_STRANGER: u32 = 8;
 /// The rule that allowed it has expired.
 pub const WHY_EXPIRED: u32 = 9;
+/// See [`WHY_RULE`].
+pub const WHY_NAMES_VARY: u32 = 10;
 
 /// A refused file access: `levels` names, each with its NUL, from the object up to the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -474,6 +474,9 @@ pub enum DenialReason {
     /// The rule that allowed it has expired.
     #[n(7)]
     Expired,
+    /// The file system takes many spellings for one name, and the agent has rules about names.
+    #[n(8)]
+    NamesVary,
 }
 
 /// What an agent tried to reach.

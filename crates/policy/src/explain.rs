@@ -42,6 +42,12 @@ pub fn explain(agent: &AgentName, spec: &AgentSpec, denial: &Denial) -> Explanat
     let (why, hints) = match denial.reason {
         DenialReason::Rule { rule } => by_rule(spec, denial, rule),
         DenialReason::NothingFound => by_nothing(spec, denial),
+        DenialReason::NamesVary => (
+            vec!["it lies on a file system that takes many spellings for one name (case-insensitive), and the agent has \
+                  rules about names, which such a spelling would go round"
+                .to_owned()],
+            vec![],
+        ),
         DenialReason::Expired => (vec!["the rule that allowed it has expired".to_owned()], by_nothing(spec, denial).1),
         DenialReason::Exhausted => (
             vec!["the CPU budget is spent; new programs, processes and files wait for more".to_owned()],

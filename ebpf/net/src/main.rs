@@ -6,10 +6,11 @@
 //! cgroup/sendmsg4, sendmsg6    a datagram sent with an address                                    sockets.rs
 //! cgroup/bind4, bind6          bind()                                                             sockets.rs
 //! cgroup/sock_create           socket() of AF_INET or AF_INET6 that is neither TCP nor UDP        sockets.rs
+//! cgroup_skb/egress, ingress   where packets really go, and who may send datagrams                packets.rs
 //! tp_btf/sched_process_*       fork, exec and exit, for the audit trail                           audit.rs
 //! ```
 //!
-//! The first seven are attached to the parent cgroup of all agents and refuse alone. They see every internet socket that
+//! The first nine are attached to the parent cgroup of all agents and refuse alone. They see every internet socket that
 //! was *made* inside that cgroup, whoever uses it: the kernel runs them for the cgroup of the socket. They ask who the
 //! *task* is, and a task that is not in the cgroup of a registered agent is refused. So a cgroup that nobody registered
 //! has no network, and a socket that left its agent is dead to strangers.
@@ -30,6 +31,7 @@
 mod audit;
 mod decide;
 mod maps;
+mod packets;
 mod report;
 mod sockets;
 mod who;

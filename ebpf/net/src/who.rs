@@ -16,7 +16,12 @@ use crate::maps::{AGENT_LEVEL, AGENTS, CGROUP_AGENTS, Counter, count};
 pub(crate) fn agent_of_current() -> Option<(*mut Agent, u32)> {
     let level = AGENT_LEVEL.load();
     // SAFETY: takes a number and gives one; 0 if the task is not that deep.
-    let cgroup = unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) };
+    agent_of_cgroup(unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) })
+}
+
+/// The agent that owns a cgroup, and its number; `None` if the cgroup is not registered.
+#[inline(always)]
+pub(crate) fn agent_of_cgroup(cgroup: u64) -> Option<(*mut Agent, u32)> {
     // SAFETY: the value is read at once, and an update replaces it as a whole.
     let slot = unsafe { CGROUP_AGENTS.get(cgroup) };
     let slot = *slot?;
