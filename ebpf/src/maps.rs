@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::sync::atomic::Ordering;
 
 use agentd_abi::{
@@ -132,6 +133,9 @@ pub struct Limits {
 /// The maps of one host. `Send` and `Sync`; the daemon's one owner of state uses it.
 pub struct Maps {
     agents: Agents,
+    /// Held while rules come or go. Taking rules away makes the hints anew from the rules that are left; rules that came
+    /// in between would lose theirs, and not be seen.
+    changing: Mutex<()>,
     hints: Hints,
     cgroup_agents: MapHandle,
     rules: MapHandle,
@@ -152,6 +156,7 @@ impl Maps {
         let agents = open(Table::Agents)?;
         Ok(Self {
             agents: Agents::map(agents.as_fd()).map_err(OpenMapsError::Map)?,
+            changing: Mutex::new(()),
             hints: Hints::map(open(Table::Hints)?.as_fd()).map_err(OpenMapsError::Map)?,
             cgroup_agents: open(Table::CgroupAgents)?,
             rules: open(Table::Rules)?,
@@ -237,6 +242,7 @@ impl Maps {
 
     /// Puts rules on objects: all of them or, with an error, none. Their keys are new, as those of a new agent are.
     pub fn put_rules(&self, entries: &[(RuleKey, Rule)]) -> Result<(), WriteError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         // First the hints: a rule without one would not be seen.
         entries.iter().for_each(|(key, _)| self.hints.set(key));
         put_all(&self.rules, Table::Rules, entries)
@@ -269,6 +275,7 @@ impl Maps {
 
     /// Takes every rule of an agent away: on objects, names and addresses. Reads the whole tables.
     pub fn remove_rules_of(&self, agent: u32) -> Result<(), WriteError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let big_endian = agent.to_be_bytes();
         remove_where(&self.rules, Table::Rules, |key: &RuleKey| key.agent == agent)?;
         let left: Vec<RuleKey> = self.rules.keys().filter_map(|key| RuleKey::read_from_bytes(&key).ok()).collect();

@@ -66,9 +66,11 @@ fn streams(test: &mut Test) -> Result<()> {
         "-c",
         "seq 100000 | agentctl spawn --user dev --profile base --cwd /srv -- sha1sum; seq 100000 | sha1sum",
     ]);
-    let sums = program(&mut command)?.ok("a pipe into an agent")?;
-    let sums: Vec<&str> = sums.lines().collect();
-    test.check(sums.len() == 2 && sums[0] == sums[1], || format!("a long input arrives as it was: {sums:?}"));
+    let piped = program(&mut command)?;
+    let sums: Vec<&str> = piped.stdout.lines().collect();
+    test.check(sums.len() == 2 && sums[0] == sums[1], || {
+        format!("a long input arrives as it was: {sums:?} {:?}", piped.stderr)
+    });
     let long = spawn(&["seq", "100000"])?;
     test.same("length of a long output", long.stdout.len(), 588_895);
     let mut command = Command::new("agentctl");

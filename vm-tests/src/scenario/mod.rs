@@ -10,6 +10,7 @@ mod network;
 mod real_work;
 mod ways_round_files;
 mod ways_round_kernel;
+mod ways_round_more;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,11 @@ const SCENARIOS: &[Scenario] = &[
         name: "ways_round_kernel",
         about: "mounts, namespaces, strangers and the kernel's own doors are closed",
         run: ways_round_kernel::run,
+    },
+    Scenario {
+        name: "ways_round_more",
+        about: "packets, subvolumes, spellings, links that move, and the daemon's doors are no way round either",
+        run: ways_round_more::run,
     },
     Scenario { name: "network", about: "addresses, ports and families of sockets", run: network::run },
     Scenario { name: "budget", about: "warned, frozen, topped up, and killed where nobody freezes", run: budget::run },

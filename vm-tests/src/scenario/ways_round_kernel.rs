@@ -308,7 +308,7 @@ fn own_places(test: &mut Test, bench: &mut Bench) -> Result<()> {
 
 /// An agent asks the daemon about itself and nothing else.
 fn daemon(test: &mut Test, bench: &mut Bench) -> Result<()> {
-    let socket = "/run/agentd/agentd.sock";
+    let socket = "/run/agentd/agents.sock";
     let mut ask = |method: &str, params: &str| -> Result<serde_json::Value> {
         let request = format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"{method}\",\"params\":{params}}}");
         let outcome = bench.agent.attempt(&["talk-to-daemon", socket, &request])?;
