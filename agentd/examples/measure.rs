@@ -14,7 +14,7 @@
 
 use std::error::Error;
 use std::fs::{self, File};
-use std::hint::{black_box, spin_loop};
+use std::hint::spin_loop;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -67,7 +67,7 @@ fn main() -> Fallible<()> {
 
 fn spin() -> ! {
     loop {
-        black_box(spin_loop());
+        spin_loop();
     }
 }
 

@@ -17,6 +17,7 @@ mod kernel;
 mod maps;
 pub mod net;
 mod object;
+mod preemption;
 mod settings;
 mod support;
 mod trial;

@@ -5,8 +5,8 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 
 use agentd_abi::{
     Agent, Config, HINT_WORDS, Identity, MAX_AGENTS, MAX_NAMES, MAX_NETS, MAX_RULES, NameKey, Net, NetKey, Rule,

@@ -32,7 +32,8 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, Map, MapData, MapError};
 use aya::programs::{
-    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, ProgramError, links::FdLink,
+    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, ProgramError,
+    links::FdLink,
 };
 use aya::{Btf, Ebpf, EbpfLoader};
 

@@ -49,6 +49,8 @@ pub enum Step {
     Call,
     /// The kernel has every mandatory hook.
     Hooks,
+    /// The kernel always runs them.
+    Skipped,
 }
 
 impl fmt::Display for Step {
@@ -59,6 +61,7 @@ impl fmt::Display for Step {
             Step::Attach => "the kernel refuses to attach the program",
             Step::Call => "the kernel attaches the program but does not call it (is `bpf` in lsm= ?)",
             Step::Hooks => "the kernel lacks a hook",
+            Step::Skipped => "the kernel does not always run the program",
         })
     }
 }
@@ -88,6 +91,11 @@ pub fn probe() -> Support {
         && let Some(hook) = crate::hooks::missing(&types).first()
     {
         lsm = Proof::Fails { step: Step::Hooks, errno: None, said: hook.hook.to_owned() };
+    }
+    if lsm.works()
+        && let Some(said) = crate::preemption::skips_hooks()
+    {
+        lsm = Proof::Fails { step: Step::Skipped, errno: None, said };
     }
     Support { lsm, cpu: attempt("probe_budget", false), fast_walk: types.can_cast() }
 }

@@ -1,3 +1,5 @@
+//! The core keeps its promises: durable before performed, undone as a whole, in order.
+
 use std::sync::Mutex;
 
 use agentd_model::{AgentNumber, AgentPhase, AgentSpec, Budget, Effect, Event, Principal, Terminal};

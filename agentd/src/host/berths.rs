@@ -142,7 +142,7 @@ pub(super) struct Berths {
 
 #[derive(Debug)]
 enum Ready {
-    One(Berth),
+    One(Box<Berth>),
     None,
     /// The daemon stops: no more.
     Closed,
@@ -171,7 +171,7 @@ impl Berths {
     pub(super) fn reserve(&self) -> Reserved {
         let mut ready = self.ready();
         match std::mem::replace(&mut *ready, Ready::None) {
-            Ready::One(berth) => Reserved { agent: berth.place.agent, ready: Some(berth) },
+            Ready::One(berth) => Reserved { agent: berth.place.agent, ready: Some(*berth) },
             Ready::Closed => {
                 *ready = Ready::Closed;
                 Reserved::number(self.number())
@@ -190,7 +190,7 @@ impl Berths {
         };
         let mut ready = self.ready();
         match *ready {
-            Ready::None => *ready = Ready::One(berth),
+            Ready::None => *ready = Ready::One(Box::new(berth)),
             _ => {
                 drop(ready);
                 berth.undo(host);

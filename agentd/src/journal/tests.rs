@@ -1,3 +1,5 @@
+//! What was appended is there; what was changed, cut or torn is told.
+
 use std::fs;
 use std::path::PathBuf;
 

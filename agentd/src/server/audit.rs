@@ -65,9 +65,7 @@ fn list(
         (None, Some(_)) => reader.page(agent, after, PAGE),
         (last, _) => reader.list(agent, after, last.unwrap_or(DEFAULT_LAST).min(16 * PAGE)),
     };
-    Reader::open(journal)
-        .and_then(read)
-        .map_err(|error| ErrorObject::from_error(ErrorCode::Failed, &error))
+    Reader::open(journal).and_then(read).map_err(|error| ErrorObject::from_error(ErrorCode::Failed, &error))
 }
 
 impl Follow {

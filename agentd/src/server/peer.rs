@@ -14,9 +14,8 @@ pub(super) fn of(socket: impl AsFd) -> io::Result<Option<OwnedFd>> {
     let mut length = size_of::<RawFd>() as libc::socklen_t;
     let fd = socket.as_fd().as_raw_fd();
     // SAFETY: the kernel writes one descriptor's number to `pidfd`, and its size to `length`; both outlive the call.
-    let result = unsafe {
-        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERPIDFD, (&raw mut pidfd).cast(), &raw mut length)
-    };
+    let result =
+        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERPIDFD, (&raw mut pidfd).cast(), &raw mut length) };
     match result {
         // SAFETY: the kernel has just made this descriptor, which nobody else owns.
         0 => Ok(Some(unsafe { OwnedFd::from_raw_fd(pidfd) })),

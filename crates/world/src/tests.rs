@@ -1,3 +1,5 @@
+//! The life of an agent as the world decides it, event by event.
+
 use agentd_model::*;
 
 use crate::{Command, Observation, Refusal, State, command, observe};

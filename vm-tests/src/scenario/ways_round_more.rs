@@ -83,18 +83,26 @@ fn packets(test: &mut Test) -> Result<()> {
         Ok(())
     });
     let all = format!("all:{}", tree.path(""));
-    let found = answers(&["--profile", "base", "--net", "loopback", "--net", "bind:loopback", "--allow", &all], &tree.path(""), script);
+    let found = answers(
+        &["--profile", "base", "--net", "loopback", "--net", "bind:loopback", "--allow", &all],
+        &tree.path(""),
+        script,
+    );
     sender.join().map_err(|_panic| anyhow::anyhow!("the sender broke off"))??;
     program(Command::new("ip").args(["link", "del", "agentd0"]))?.ok("ip link del")?;
-    expect(test, &found?, &[
-        ("a datagram", "OK"),
-        ("a routing header", "EPERM"),
-        ("one in a message", "EPERM"),
-        ("a device", "EPERM"),
-        ("a refused datagram", "EPERM"),
-        ("what comes to a bound port", "OK"),
-        ("what comes to a port of the kernel's choice", "nothing"),
-    ]);
+    expect(
+        test,
+        &found?,
+        &[
+            ("a datagram", "OK"),
+            ("a routing header", "EPERM"),
+            ("one in a message", "EPERM"),
+            ("a device", "EPERM"),
+            ("a refused datagram", "EPERM"),
+            ("what comes to a bound port", "OK"),
+            ("what comes to a port of the kernel's choice", "nothing"),
+        ],
+    );
     Ok(())
 }
 
@@ -106,19 +114,23 @@ fn subvolumes(test: &mut Test) -> Result<()> {
     let script = "d = os.open('.', os.O_RDONLY)\n\
         tried('a subvolume', lambda: fcntl.ioctl(d, 0x5000940e, bytearray(struct.pack('q4088s', 0, b'mine'))))\n\
         tried('a snapshot', lambda: fcntl.ioctl(d, 0x50009401, bytearray(struct.pack('q4088s', d, b'copy'))))\n\
-        a, b = open('a', 'w'), open('b', 'w')\n\
+        a, b = open('a', 'w+'), open('b', 'w+')\n\
         a.write('x' * 9000); a.flush()\n\
         tried('a clone of a file', lambda: fcntl.ioctl(b, 0x40049409, a.fileno()))\n\
         tried('the flags of a file', lambda: fcntl.ioctl(b, 0x80086601, bytearray(8)))\n";
     let all = format!("all:{}", tree.path("ws"));
     let keys = format!("all:{}", tree.path("ws/keys"));
     let found = answers(&["--profile", "base", "--allow", &all, "--deny", &keys], &tree.path("ws"), script)?;
-    expect(test, &found, &[
-        ("a subvolume", "EPERM"),
-        ("a snapshot", "EPERM"),
-        ("a clone of a file", "OK"),
-        ("the flags of a file", "OK"),
-    ]);
+    expect(
+        test,
+        &found,
+        &[
+            ("a subvolume", "EPERM"),
+            ("a snapshot", "EPERM"),
+            ("a clone of a file", "OK"),
+            ("the flags of a file", "OK"),
+        ],
+    );
     Ok(())
 }
 

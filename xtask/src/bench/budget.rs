@@ -5,7 +5,7 @@
 //! passes, not on time that is used, so it is late by design as soon as there are two threads.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -128,7 +128,7 @@ fn wait_until_empty(cgroup: &Path) -> Result<()> {
     wait(cgroup, populated)
 }
 
-fn wait_until_gone(cgroup: &PathBuf) -> Result<()> {
+fn wait_until_gone(cgroup: &Path) -> Result<()> {
     wait(cgroup, || cgroup.exists())
 }
 

@@ -76,7 +76,7 @@ fn in_machines(kernel: &str, jobs: &[&Job]) -> Result<usize> {
     let mut failed = 0;
     for job in jobs {
         signal::check()?;
-        let status = in_machine(&platform, &level, job, |bytes| ui::pass_out(bytes));
+        let status = in_machine(&platform, &level, job, ui::pass_out);
         let status = status.with_context(|| format!("cannot run {}", job.name))?;
         if status == 124 {
             ui::say(format!("FAIL {:<8} did not end within {} s", job.name, LIMIT.as_secs()));

@@ -1,3 +1,5 @@
+//! The small library and its tests that the jobs build, change and test.
+
 pub fn sum(a: i32, b: i32) -> i32 {
     a + b
 }
