@@ -54,15 +54,18 @@ pub(crate) fn items(tools: &[Tool]) -> Result<Vec<Item>> {
     Ok(all)
 }
 
-/// Why the tools cannot be had on this host; `None`: they can. What is fetched is fetched with what is here.
+/// Why the tools cannot be had on this host (a program that is not installed, a registry that does not answer); `None`:
+/// they are here now.
 pub(crate) fn missing(tools: &[Tool]) -> Option<String> {
     let needs = |tool: &Tool| match tool {
         Tool::Rust => "rustc",
         Tool::Node | Tool::Claude | Tool::Codex => "npm",
         Tool::Wheels => "python3",
     };
-    let absent = tools.iter().map(needs).find(|program| paths::program(program).is_none())?;
-    Some(format!("{absent} is not installed on this host"))
+    match tools.iter().map(needs).find(|program| paths::program(program).is_none()) {
+        Some(absent) => Some(format!("{absent} is not installed on this host")),
+        None => items(tools).err().map(|error| format!("{error:#}")),
+    }
 }
 
 fn item(from: impl Into<PathBuf>, place: impl Into<String>) -> Result<Item> {
