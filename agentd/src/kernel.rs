@@ -16,7 +16,7 @@ use agentd_model::{AgentNumber, Domain, Tier, Tiers};
 use agentd_policy::compile::Compiled;
 use agentd_world::Observation;
 
-use crate::cgroup::Cgroups;
+use crate::cgroup::{Cgroup, Cgroups};
 use crate::clock::{Clock as _, HostClock};
 use crate::core::World;
 use crate::enforcer::{CpuLimits, EnforceError, Enforcer};
@@ -131,7 +131,7 @@ pub fn forget_ended(places: &Places, cgroups: &Cgroups, is_live: impl Fn(AgentNu
     let registered: Vec<(u32, abi::Agent)> = maps.agents().collect();
     for (slot, account) in registered {
         let agent = AgentNumber(account.number);
-        if is_live(agent) || cgroups.of(agent).is_populated() {
+        if is_live(agent) || is_still_populated(&cgroups.of(agent)) {
             continue;
         }
         tracing::info!(%agent, "clearing the kernel's tables of an agent that has ended");
@@ -141,6 +141,17 @@ pub fn forget_ended(places: &Places, cgroups: &Cgroups, is_live: impl Fn(AgentNu
             Err(error) => tracing::warn!(%agent, error = crate::errors::one_line(&error), "it stays in the tables"),
         }
     }
+}
+
+/// Whether something runs there and does not end by itself, as a berth does when its daemon has been killed.
+fn is_still_populated(cgroup: &Cgroup) -> bool {
+    for _ in 0..50 {
+        if !cgroup.is_populated() {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    true
 }
 
 /// Takes the kernel programs out.
