@@ -38,7 +38,7 @@ pub fn assemble(
     let name = params.name.as_deref().map_or_else(|| format!("agent-{number}").parse(), str::parse).map_err(usage)?;
     check_command(params)?;
     let account = account(params, caller, number)?;
-    let own_home = service.places.agent_state(number).join("home").to_string_lossy().into_owned();
+    let own_home = service.places.agent_home(number).to_string_lossy().into_owned();
     let home = account.home.clone().unwrap_or(own_home);
     let (profiles, profile) = profile(&params.profile, &service.places.profiles)?;
     let vars = Vars {

@@ -31,6 +31,9 @@ impl Default for Places {
     }
 }
 
+/// An agent's home in its state directory.
+pub const HOME: &str = "home";
+
 impl Places {
     /// The journal.
     pub fn journal(&self) -> PathBuf {
@@ -65,6 +68,11 @@ impl Places {
     /// What all agents leave behind, by number.
     pub fn agents_state(&self) -> PathBuf {
         self.state.join("agents")
+    }
+
+    /// The home of an agent whose user has none; empty for all others.
+    pub fn agent_home(&self, agent: AgentNumber) -> PathBuf {
+        self.agent_state(agent).join(HOME)
     }
 
     /// All shims' sockets, by number.

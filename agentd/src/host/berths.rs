@@ -21,12 +21,10 @@ use super::{Host, watcher};
 use crate::cgroup::Cgroup;
 use crate::enforcer::CpuLimits;
 use crate::launch::{OUTPUT_LOG, Place, SHIM_SOCKET, Spare};
+use crate::places::HOME;
 
 /// The program that becomes the shim: this very one, also after it was replaced on disk by an upgrade.
 const SELF: &str = "/proc/self/exe";
-
-/// The home of an agent whose user has none, in its state directory; empty for all others.
-pub(super) const HOME: &str = "home";
 
 /// A place for an agent.
 #[derive(Debug)]
@@ -69,7 +67,7 @@ impl Berth {
             let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
             made.map_err(|source| Failure::Directory { path: directory.clone(), source })?;
         }
-        let home = self.place.state_dir.join(HOME);
+        let home = host.places.agent_home(self.place.agent);
         let made = fs::DirBuilder::new().mode(0o700).create(&home);
         match made {
             Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {

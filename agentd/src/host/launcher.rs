@@ -21,7 +21,7 @@ use agentd_policy::compile::{CompileError, Resolved, Target, compile};
 use agentd_world::Observation;
 use tokio::sync::oneshot;
 
-use super::berths::{Berth, HOME, Reserved};
+use super::berths::{Berth, Reserved};
 use super::{Host, watcher};
 use crate::cgroup::CgroupError;
 use crate::core::{Launched, World};
@@ -225,7 +225,7 @@ fn open(host: &Arc<Host>, world: &World, agent: AgentNumber, gate: AtGate) -> Re
 
 /// An agent whose user has no home gets the one in its state directory, which it may pass through.
 fn own_home(state_dir: &Path, spec: &AgentSpec) -> io::Result<()> {
-    let home = state_dir.join(HOME);
+    let home = state_dir.join(crate::places::HOME);
     let is_own = spec.env.iter().any(|(name, value)| name == "HOME" && Path::new(value) == home);
     if !is_own {
         return Ok(());

@@ -10,8 +10,8 @@
 //!     │                        │ and every rule's file │ reaps everything, never execs
 //! ```
 //!
-//! [`Spare::start`] starts shim and init, in the agent's cgroup; both wait. [`Spare::launch`] returns when init has made the agent's view of the file system and opened whatever the rules name
-//! *in that view*. While the daemon loads the kernel's rules for those very objects, init gives up its rights;
+//! [`Spare::start`] starts shim and init, in the agent's cgroup; both wait. [`Spare::launch`] returns when init has made
+//! the agent's view of the file system and opened whatever the rules name *in that view*. While the daemon loads the kernel's rules for those very objects, init gives up its rights;
 //! [`Seen::wait`] returns when it has. Nothing of the agent's has run. The daemon marks init as the agent by its pidfd and
 //! calls [`AtGate::open`]; the program is init's child and inherits the mark. Dropping a [`Seen`] or an [`AtGate`] instead
 //! kills all that was made, and returns when it is dead.
