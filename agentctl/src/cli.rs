@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::builder::Resettable;
 use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgAction, Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::client::{CallError, Client};
 use crate::command::*;
@@ -113,6 +113,29 @@ impl Context {
     }
 }
 
+/// The arguments of the commands that scripts start again and again.
+const ALONE: [(&str, fn(clap::Command) -> clap::Command); 12] = [
+    ("spawn", spawn::Spawn::augment_args),
+    ("attach", attach::Attach::augment_args),
+    ("logs", logs::Logs::augment_args),
+    ("wait", wait::Wait::augment_args),
+    ("ps", ps::Ps::augment_args),
+    ("inspect", inspect::Inspect::augment_args),
+    ("pause", pause::Pause::augment_args),
+    ("resume", resume::Resume::augment_args),
+    ("kill", kill::Kill::augment_args),
+    ("budget", budget::BudgetArgs::augment_args),
+    ("why", why::Why::augment_args),
+    ("audit", audit::Audit::augment_args),
+];
+
+/// A command line that knows one command. To describe all of them takes ten times as long as to read the arguments of one.
+fn alone(name: &str) -> Option<clap::Command> {
+    let (name, arguments) = ALONE.into_iter().find(|(known, _)| *known == name)?;
+    let command = arguments(clap::Command::new(name));
+    Some(Global::augment_args(clap::Command::new("agentctl")).subcommand(command))
+}
+
 /// The command line as clap reads it and as manuals and completions tell it.
 pub(crate) fn command() -> clap::Command {
     Cli::command()
@@ -168,8 +191,9 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let parse = |command: clap::Command| {
         command.color(color).try_get_matches_from(&arguments).and_then(|matches| Cli::from_arg_matches(&matches))
     };
-    // Help is dressed only for those who see it.
-    let parsed = parse(command()).or_else(|_undressed| parse(presented()));
+    // Everything else is described, and help is dressed, only for those who see it.
+    let first = arguments.get(1).and_then(|word| alone(word.to_str()?));
+    let parsed = first.map_or_else(|| parse(command()), parse).or_else(|_undressed| parse(presented()));
     let (ui, result) = match parsed {
         Ok(cli) => {
             let ui = Ui::new(cli.global.no_color, cli.global.quiet, cli.global.json);
@@ -257,6 +281,17 @@ mod tests {
         grouped.sort();
         shown.sort();
         assert_eq!(grouped, shown);
+    }
+
+    #[test]
+    fn a_command_alone_takes_what_it_takes_among_the_others() {
+        let shape = |mut command: clap::Command, name: &str| {
+            command.build();
+            format!("{:?}", command.find_subcommand(name).map(|c| c.get_arguments().collect::<Vec<_>>()))
+        };
+        for (name, _) in ALONE {
+            assert_eq!(shape(alone(name).unwrap(), name), shape(command(), name));
+        }
     }
 
     #[test]

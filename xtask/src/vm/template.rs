@@ -161,7 +161,6 @@ fn make_product(platform: &Platform, bare: &Template, product: &Product, dir: &P
 
 /// Saves a machine that waits for work and ends it.
 fn save(mut machine: Machine, dir: &Path) -> Result<()> {
-    // Caches would only make the memory file longer.
     machine.control.send("settle")?;
     if machine.control.wait("SETTLED", Some(Deadline::after(Duration::from_secs(60))))?.is_none() {
         bail!("the machine did not settle within 60 s");
