@@ -113,8 +113,11 @@ impl Context {
     }
 }
 
-/// The arguments of the commands that scripts start again and again.
-const ALONE: [(&str, fn(clap::Command) -> clap::Command); 12] = [
+/// What describes the arguments of one command.
+type Describe = fn(clap::Command) -> clap::Command;
+
+/// The commands that scripts start again and again.
+const ALONE: [(&str, Describe); 12] = [
     ("spawn", spawn::Spawn::augment_args),
     ("attach", attach::Attach::augment_args),
     ("logs", logs::Logs::augment_args),

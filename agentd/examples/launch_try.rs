@@ -86,7 +86,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 _ => {
                     let spare = if *name == "launch" { None } else { spare.take() };
                     let mut gate = match spare {
-                        Some(spare) => spare.launch(&fallback)?.wait()?,
+                        Some(spare) => spare.launch(&fallback, |_| ())?.wait()?,
                         None => launch(&program, &place, &fallback)?,
                     };
                     let gate_time = Instant::now();

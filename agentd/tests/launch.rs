@@ -1065,7 +1065,7 @@ fn a_spare_shim_serves_and_an_unused_one_ends() {
     drop(spare);
     wait_for("nothing is left", || lab.cgroup_is_empty());
     let spare = Spare::start(Path::new(SHIM), &lab.place).unwrap();
-    let mut gate = spare.launch(&lab.request).unwrap().wait().unwrap();
+    let mut gate = spare.launch(&lab.request, |_| ()).unwrap().wait().unwrap();
     let mut client = Client::new(gate.attach(Pace::AgentWaits).unwrap());
     let (shim, _) = gate.open().unwrap();
     assert_eq!(client.hear_all(), code(6));

@@ -40,6 +40,9 @@ use follower::Follower;
 /// A queue with this much in it is fed no more.
 const ENOUGH: usize = 256 * 1024;
 
+/// So much is read at once.
+const BUFFER: usize = 32 * 1024;
+
 /// A pipe that is ready takes at least this much without blocking (PIPE_BUF).
 const PIECE: usize = 4096;
 
@@ -148,6 +151,8 @@ struct Session<'a> {
     setup: &'a Setup<'a>,
     stream: OwnedFd,
     decoder: Decoder,
+    /// Where everything arrives; on the heap, because only what is used of it is ever touched there.
+    buffer: Box<[u8]>,
     to_agent: Queue,
     to_out: Queue,
     to_err: Queue,
@@ -169,6 +174,7 @@ pub(crate) fn run(stream: OwnedFd, setup: &Setup<'_>) -> Result<End, SessionErro
         setup,
         stream,
         decoder: Decoder::new(),
+        buffer: vec![0; BUFFER].into(),
         to_agent: Queue::default(),
         to_out: Queue::default(),
         to_err: Queue::default(),
@@ -258,10 +264,9 @@ impl Session<'_> {
     }
 
     fn receive(&mut self) -> Result<(), SessionError> {
-        let mut bytes = [0; 32 * 1024];
-        match rustix::io::read(&self.stream, &mut bytes) {
+        match rustix::io::read(&self.stream, &mut *self.buffer) {
             Ok(0) | Err(Errno::CONNRESET) => self.end = self.end.or(Some(End::Lost)),
-            Ok(read) => self.decoder.push(&bytes[..read]),
+            Ok(read) => self.decoder.push(&self.buffer[..read]),
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(error) => return Err(os("read from the stream")(error)),
         }
@@ -280,8 +285,7 @@ impl Session<'_> {
     }
 
     fn take_input(&mut self) -> Result<(), SessionError> {
-        let mut bytes = [0; 16 * 1024];
-        let read = match rustix::io::read(rustix::stdio::stdin(), &mut bytes) {
+        let read = match rustix::io::read(rustix::stdio::stdin(), &mut *self.buffer) {
             Ok(read) => read,
             // A terminal that has gone away reads as an error (EIO), and is an end like any other.
             Err(Errno::INTR | Errno::AGAIN) => return Ok(()),
@@ -298,9 +302,9 @@ impl Session<'_> {
             return Ok(());
         }
         match &mut self.keys {
-            None => self.send(&Frame::Stdin(bytes[..read].to_vec())),
+            None => self.send(&Frame::Stdin(self.buffer[..read].to_vec())),
             Some(keys) => {
-                let (typed, leave) = keys.filter(&bytes[..read]);
+                let (typed, leave) = keys.filter(&self.buffer[..read]);
                 if !typed.is_empty() {
                     self.send(&Frame::Stdin(typed));
                 }

@@ -10,7 +10,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
@@ -192,9 +192,14 @@ fn prepare(host: &Host, wanted: &Wanted, berth: &mut Berth) -> Result<Prepared, 
         confinement: host.confinement(),
     };
     let spare = berth.spare.take().ok_or(Failure::NoShim)?;
-    let seen = spare.launch(&request)?;
+    let mut objects = Ok(Vec::new());
+    let seen = match host.tiers.of(Domain::Files) {
+        Tier::Lsm => spare.launch(&request, |files| identify(host, files, &mut objects))?,
+        // No program of the kernel would look at rules on files.
+        _ => spare.launch(&request, |_| ())?,
+    };
     tracing::debug!(%agent, "has its view");
-    let kernel_rules = load_rules(host, wanted, slot, seen.anchors())?;
+    let kernel_rules = load_rules(host, wanted, slot, seen.anchors(), objects?)?;
     tracing::debug!(%agent, kernel_rules, "has its rules");
     let (init_pid, shim_pid) = (seen.init_pid() as u32, seen.shim_pid() as u32);
     let gaps = spec.accepted_gaps.clone();
@@ -234,19 +239,29 @@ fn own_home(state_dir: &Path, spec: &AgentSpec) -> io::Result<()> {
     fs::set_permissions(state_dir, fs::Permissions::from_mode(0o711))
 }
 
-/// Compiles the rules to what they name in the agent's own view, and puts them into the kernel's tables. Where no program
-/// of the kernel would look at rules on files, only those on addresses are put there.
-fn load_rules(host: &Host, wanted: &Wanted, slot: u32, anchors: &[Anchor]) -> Result<u32, Failure> {
-    let Wanted { agent, spec: AgentSpec { paths, nets, .. }, .. } = wanted;
-    let compiled = match host.tiers.of(Domain::Files) {
-        Tier::Lsm => {
-            let files: Vec<_> = anchors.iter().map(|anchor| anchor.file.as_fd()).collect();
-            let objects = host.enforcer.identify(&files)?;
-            let resolved: Vec<Resolved> = anchors.iter().zip(objects).flat_map(resolve).collect();
-            compile(*agent, paths, &resolved, nets)?
+/// Adds what some files are to the kernel programs, until one cannot be told.
+fn identify(host: &Host, files: &[BorrowedFd<'_>], objects: &mut Result<Vec<Object>, EnforceError>) {
+    if let Ok(known) = objects {
+        match host.enforcer.identify(files) {
+            Ok(new) => known.extend(new),
+            Err(error) => *objects = Err(error),
         }
-        _ => compile(*agent, &[], &[], nets)?,
-    };
+    }
+}
+
+/// Compiles the rules to what they name in the agent's own view, and puts them into the kernel's tables. Rules on files
+/// are put there only if their objects are known.
+fn load_rules(
+    host: &Host,
+    wanted: &Wanted,
+    slot: u32,
+    anchors: &[Anchor],
+    objects: Vec<Object>,
+) -> Result<u32, Failure> {
+    let Wanted { agent, spec: AgentSpec { paths, nets, .. }, .. } = wanted;
+    let paths = if host.tiers.of(Domain::Files) == Tier::Lsm { paths.as_slice() } else { &[] };
+    let resolved: Vec<Resolved> = anchors.iter().zip(objects).flat_map(resolve).collect();
+    let compiled = compile(*agent, paths, &resolved, nets)?;
     Ok(host.enforcer.load(slot, *agent, &compiled)?)
 }
 

@@ -156,20 +156,29 @@ impl Spare {
     }
 
     /// Launches an agent with this shim. Blocks, for a few milliseconds, until the agent's view is made and everything
-    /// that the rules name is found in it; meanwhile init goes on to give up its rights.
-    pub fn launch(self, request: &LaunchRequest) -> Result<Seen, LaunchError> {
+    /// that the rules name is found in it; meanwhile init goes on to give up its rights. `look` gets the files of the
+    /// anchors, in their order, while others are still looked for.
+    pub fn launch(
+        self,
+        request: &LaunchRequest,
+        mut look: impl FnMut(&[BorrowedFd<'_>]),
+    ) -> Result<Seen, LaunchError> {
         let mut seen = Seen { gate: self.gate, agent: self.agent };
+        let mut files = Vec::new();
         seen.gate.channel_mut().send(request, &[], Wait::Block).map_err(|source| seen.broke_off(source))?;
         loop {
             match seen.read()? {
                 Progress::Begun { init_pid } => seen.gate.init = Some((init_pid, seen.file()?)),
-                Progress::Anchors { notes } => {
-                    for notes in notes {
-                        let file = seen.file()?;
-                        seen.gate.anchors.push(Anchor { file, uses: notes.into_iter().map(anchor_use).collect() });
-                    }
+                Progress::Files { count } => {
+                    let new = (0..count).map(|_| seen.file()).collect::<Result<Vec<_>, _>>()?;
+                    look(&new.iter().map(AsFd::as_fd).collect::<Vec<_>>());
+                    files.extend(new);
                 }
-                Progress::Seen if seen.gate.init.is_some() => return Ok(seen),
+                Progress::Seen { notes } if seen.gate.init.is_some() && notes.len() == files.len() => {
+                    let uses = notes.into_iter().map(|notes| notes.into_iter().map(anchor_use).collect());
+                    seen.gate.anchors = files.into_iter().zip(uses).map(|(file, uses)| Anchor { file, uses }).collect();
+                    return Ok(seen);
+                }
                 Progress::Failed { failure: Failure::Missing { rule } } => {
                     let rule = request.spec.paths.get(rule).ok_or_else(|| seen.broke_off(closed()))?;
                     return Err(LaunchError::Missing { path: rule.path.clone(), origin: rule.origin.clone() });
@@ -264,7 +273,7 @@ impl Drop for AtGate {
 
 /// Starts a shim and launches an agent with it, up to its gate. Blocks, for a few milliseconds.
 pub fn launch(program: &Path, place: &Place, request: &LaunchRequest) -> Result<AtGate, LaunchError> {
-    Spare::start(program, place)?.launch(request)?.wait()
+    Spare::start(program, place)?.launch(request, |_| ())?.wait()
 }
 
 fn closed() -> io::Error {

@@ -41,10 +41,10 @@ pub(crate) enum Command {
 pub(crate) enum Progress {
     /// Init is there and has the request; its pidfd comes with the line.
     Begun { init_pid: i32 },
-    /// Some anchors: their files come with the line, and what each of them is to the rules, in the same order.
-    Anchors { notes: Vec<Vec<Note>> },
-    /// These were all.
-    Seen,
+    /// So many files of anchors come with the line.
+    Files { count: usize },
+    /// These were all: the view is made, and everything in it that the rules name. What each file is to the rules.
+    Seen { notes: Vec<Vec<Note>> },
     /// Init waits at the gate.
     AtGate { landlock_abi: Option<u32> },
     /// It did not work; nothing is left of it.
@@ -55,10 +55,10 @@ pub(crate) enum Progress {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Report {
-    /// As [`Progress::Anchors`].
-    Anchors { notes: Vec<Vec<Note>> },
-    /// As [`Progress::Seen`]: the view is made, and everything in it that the rules name.
-    Seen,
+    /// As [`Progress::Files`].
+    Files { count: usize },
+    /// As [`Progress::Seen`].
+    Seen { notes: Vec<Vec<Note>> },
     /// The master of the pty comes with the line.
     Terminal,
     /// All is made, all rights are dropped; waiting for a [`Go`].

@@ -14,9 +14,11 @@ use std::path::{Path, PathBuf};
 use agentd_model::{PathRule, Rights};
 use nix::fcntl::{OFlag, readlink};
 
-use super::lookup::{Lookup, Opened, find, is_directory, open_path};
-use super::view::Cover;
+use super::lookup::{Lookup, Opened, is_directory, open_path};
 use crate::launch::messages::{Failure, Note, NoteKind};
+
+/// Files are handed on when there are so many.
+const BATCH: usize = 36;
 
 /// Symbolic links followed by hand, where they lead nowhere.
 const LINKS_LIMIT: usize = 16;
@@ -28,44 +30,48 @@ pub(crate) struct Found {
     pub(crate) notes: Vec<Note>,
 }
 
-/// Opens all that the rules name. `before` is what was at their paths before the view was made.
-pub(super) fn open(rules: &[PathRule], before: Vec<Lookup>, covers: &[Cover]) -> Result<Vec<Found>, Failure> {
-    let mut anchors = Anchors { found: Vec::new(), directories: HashMap::new(), ways: BTreeSet::new() };
-    for (index, (rule, before)) in rules.iter().zip(before).enumerate() {
-        if !is_pattern(rule) {
-            anchors.of_rule(index, rule, again(rule, before, covers)?)?;
-        }
-    }
-    Ok(anchors.found)
-}
-
 /// A rule about names anywhere, which has no place of its own.
 pub(super) fn is_pattern(rule: &PathRule) -> bool {
     rule.path.starts_with("**/")
 }
 
-/// What is at a rule's path now: what was there before, unless its place was covered.
-fn again(rule: &PathRule, before: Lookup, covers: &[Cover]) -> Result<Lookup, Failure> {
-    let path = Path::new(&rule.path);
-    let covered = |place: &Path| covers.iter().any(|cover| place.starts_with(&cover.place));
-    let still = match &before {
-        Lookup::There(opened) => !covered(&opened.real),
-        Lookup::Absent => !covered(path),
-        Lookup::Lost => false,
-    };
-    if still { Ok(before) } else { find(path) }
-}
+/// Takes files in the order in which they were opened, each once.
+pub(super) type HandOn<'a> = dyn FnMut(&[Found]) -> Result<(), Failure> + 'a;
 
-struct Anchors {
+/// What was opened so far.
+pub(super) struct Anchors<'a> {
     found: Vec<Found>,
     /// Places in `found` by path; `None`: there is no such directory.
     directories: HashMap<PathBuf, Option<usize>>,
     /// Directories that denials rely on, each noted once for all rules.
     ways: BTreeSet<PathBuf>,
+    hand_on: &'a mut HandOn<'a>,
+    /// So many were handed on.
+    gone: usize,
 }
 
-impl Anchors {
-    fn of_rule(&mut self, index: usize, rule: &PathRule, now: Lookup) -> Result<(), Failure> {
+impl<'a> Anchors<'a> {
+    pub(super) fn new(hand_on: &'a mut HandOn<'a>) -> Anchors<'a> {
+        Anchors { found: Vec::new(), directories: HashMap::new(), ways: BTreeSet::new(), hand_on, gone: 0 }
+    }
+
+    /// Everything, with all that the rules say of it.
+    pub(super) fn finish(mut self) -> Result<Vec<Found>, Failure> {
+        self.hand_on()?;
+        Ok(self.found)
+    }
+
+    fn hand_on(&mut self) -> Result<(), Failure> {
+        let new = self.found.get(self.gone..).unwrap_or_default();
+        self.gone += new.len();
+        if new.is_empty() { Ok(()) } else { (self.hand_on)(new) }
+    }
+
+    /// Opens what a rule names, given what is at its path.
+    pub(super) fn of_rule(&mut self, index: usize, rule: &PathRule, now: Lookup) -> Result<(), Failure> {
+        if self.found.len() - self.gone >= BATCH {
+            self.hand_on()?;
+        }
         let path = Path::new(&rule.path);
         let denies = rule.deny != Rights::NONE;
         match now {

@@ -56,7 +56,13 @@ fn live(channel: &mut Channel, open_files: (u64, u64)) -> Result<(), Failure> {
     let Some(request) = channel.read::<LaunchRequest>().map_err(lost())? else { sys::exit_now(OUR_FAULT) };
     let spec = &request.spec;
     let program = Program::new(spec, open_files)?;
-    let found = view::make(&request)?;
+    let found = view::make(&request, &mut |new| {
+        for batch in new.chunks(FILES_LIMIT) {
+            let files: Vec<_> = batch.iter().map(|found| found.file.as_fd()).collect();
+            channel.send(&Report::Files { count: files.len() }, &files, Wait::Block).map_err(lost())?;
+        }
+        Ok(())
+    })?;
 
     // Streams of the agent's own view: the shim's are from another mount namespace, which CRIU could not restore.
     let null = view::null()?;
@@ -73,13 +79,9 @@ fn live(channel: &mut Channel, open_files: (u64, u64)) -> Result<(), Failure> {
         channel.send(&Report::Terminal, &[master.as_fd()], Wait::Block).map_err(lost())?;
         streams = [Some(slave.try_clone().map_err(step("share the pty"))?), Some(slave), None];
     }
-    for batch in found.chunks(FILES_LIMIT) {
-        let notes = batch.iter().map(|found| found.notes.clone()).collect();
-        let files: Vec<_> = batch.iter().map(|found| found.file.as_fd()).collect();
-        channel.send(&Report::Anchors { notes }, &files, Wait::Block).map_err(lost())?;
-    }
+    let notes = found.iter().map(|found| found.notes.clone()).collect();
     // The daemon can load the rules meanwhile.
-    channel.send(&Report::Seen, &[], Wait::Block).map_err(lost())?;
+    channel.send(&Report::Seen { notes }, &[], Wait::Block).map_err(lost())?;
     let landlock_abi = rights::give_up(spec, request.confinement, &found)?;
     drop(found);
 

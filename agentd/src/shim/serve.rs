@@ -34,6 +34,8 @@ use crate::launch::messages::{ExitRecord, Failure, Pipes, Progress, Report};
 use crate::launch::passing::{Channel, Wait};
 use crate::launch::{Pace, Place, SHIM_SOCKET, ShimEvent};
 
+/// So much output is read at once.
+const BUFFER: usize = 64 << 10;
 /// Input that waits for the agent; while there is more, clients are not read.
 const STDIN_LIMIT: usize = 256 << 10;
 /// How long the record waits to be taken, and a late client to read its end.
@@ -114,6 +116,8 @@ struct Shim {
     listener: UnixListener,
     clients: Vec<Client>,
     log: Log,
+    /// Where output arrives.
+    buffer: Box<[u8]>,
     /// Sources of output.
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
@@ -142,6 +146,7 @@ pub(crate) fn serve(place: Place, terminal: Terminal, daemon: Channel, plumbing:
         listener,
         clients: Vec::new(),
         log,
+        buffer: vec![0; BUFFER].into(),
         stdout: None,
         stderr: None,
         stdin: None,
@@ -299,13 +304,13 @@ impl Shim {
 
     fn obey(&mut self, report: Report) -> io::Result<()> {
         match report {
-            Report::Anchors { notes } => {
-                let files: Vec<OwnedFd> = self.init.channel.files.drain(..notes.len()).collect();
+            Report::Files { count } => {
+                let files: Vec<OwnedFd> = self.init.channel.files.drain(..count).collect();
                 let borrowed: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
-                self.progress(&Progress::Anchors { notes }, &borrowed);
+                self.progress(&Progress::Files { count }, &borrowed);
                 self.anchors.extend(files);
             }
-            Report::Seen => self.progress(&Progress::Seen, &[]),
+            Report::Seen { notes } => self.progress(&Progress::Seen { notes }, &[]),
             Report::Terminal => {
                 let master = self.init.channel.files.pop_front();
                 let stdin = master.as_ref().map(OwnedFd::try_clone).transpose()?;
@@ -343,13 +348,12 @@ impl Shim {
 
     /// Reads output once and gives it to the log and to everybody. `false`: there is none now, or never again.
     fn copy_output(&mut self, output: Output) -> bool {
-        let mut bytes = [0u8; 64 * 1024];
         let source = match output {
             Output::Stdout => &mut self.stdout,
             Output::Stderr => &mut self.stderr,
         };
         let Some(file) = source else { return false };
-        let count = match nix::unistd::read(&*file, &mut bytes) {
+        let count = match nix::unistd::read(&*file, &mut self.buffer) {
             Ok(count) => count,
             Err(nix::Error::EAGAIN | nix::Error::EINTR) => return false,
             // EIO: the end of a pty.
@@ -359,7 +363,7 @@ impl Shim {
             *source = None;
             return false;
         }
-        let bytes = bytes.get(..count).unwrap_or_default();
+        let bytes = self.buffer.get(..count).unwrap_or_default();
         self.log.append(bytes);
         if !self.clients.is_empty() {
             let mut frames = Vec::with_capacity(count + 8);

@@ -23,7 +23,7 @@ use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use super::anchors::{self, Found, is_pattern};
+use super::anchors::{Anchors, Found, HandOn, is_pattern};
 use super::lookup::{Lookup, Opened, find, is_directory, open_path, real_path, step};
 use super::sys;
 use crate::launch::LaunchRequest;
@@ -32,25 +32,33 @@ use crate::launch::messages::Failure;
 /// Places that are private to each agent.
 const PRIVATE: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
 
-/// Makes the view in a mount namespace of the calling process's own, and opens what the rules name in it.
-pub(crate) fn make(request: &LaunchRequest) -> Result<Vec<Found>, Failure> {
+/// Makes the view in a mount namespace of the calling process's own, and opens what the rules name in it. The files are
+/// handed on as they are opened, so that the daemon can look at some while others are looked up.
+pub(crate) fn make(request: &LaunchRequest, hand_on: &mut HandOn<'_>) -> Result<Vec<Found>, Failure> {
     // Only now, so that the agent sees what is mounted when it is launched, and a spare keeps nothing busy.
     unshare(CloneFlags::CLONE_NEWNS).map_err(step("make a mount namespace"))?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .map_err(step("make the agent's mounts private"))?;
     let spec = &request.spec;
     let cwd = working_directory(Path::new(&spec.cwd))?;
-    // The working directory is looked up once: whoever exchanges it for a link meanwhile changes nothing.
-    let look = |rule: &PathRule| match Path::new(&rule.path) {
-        _ if is_pattern(rule) => Ok(Lookup::Absent),
-        path => match &cwd {
-            Some(cwd) if path == cwd.real => Ok(Lookup::There(again(cwd)?)),
-            _ => find(path),
-        },
-    };
-    let before: Vec<Lookup> = spec.paths.iter().map(look).collect::<Result<_, _>>()?;
     let covers = covers(request)?;
-    let kept = keep(request, &before, cwd.as_ref(), &covers)?;
+    let mut anchors = Anchors::new(hand_on);
+    // Most of what the rules name is not covered, and the same before and after.
+    let mut rest = Vec::new();
+    for (index, rule) in spec.paths.iter().enumerate().filter(|(_, rule)| !is_pattern(rule)) {
+        let path = Path::new(&rule.path);
+        let lookup = match &cwd {
+            // Looked up once: whoever exchanges it for a link meanwhile changes nothing.
+            Some(cwd) if path == cwd.real => Lookup::There(again(cwd)?),
+            _ => find(path)?,
+        };
+        if stays(path, &lookup, &covers) && !is_covered(path, &covers) {
+            anchors.of_rule(index, rule, lookup)?;
+        } else {
+            rest.push((index, rule, lookup));
+        }
+    }
+    let kept = keep(&rest, cwd.as_ref(), &covers)?;
     cover(&covers, |kind| kind != CoverKind::Hidden)?;
     // Before anything is mounted back: in an empty place no link of anybody's can lead root astray.
     make_directories(request, &covers)?;
@@ -59,7 +67,25 @@ pub(crate) fn make(request: &LaunchRequest) -> Result<Vec<Found>, Failure> {
     }
     // Last, so that nothing brings them back.
     cover(&covers, |kind| kind == CoverKind::Hidden)?;
-    anchors::open(&spec.paths, before, &covers)
+    for (index, rule, before) in rest {
+        let path = Path::new(&rule.path);
+        let now = if stays(path, &before, &covers) { before } else { find(path)? };
+        anchors.of_rule(index, rule, now)?;
+    }
+    anchors.finish()
+}
+
+fn is_covered(place: &Path, covers: &[Cover]) -> bool {
+    covers.iter().any(|cover| place.starts_with(&cover.place))
+}
+
+/// Whether what was at a path before its neighbourhood was covered is what the rule means afterwards.
+fn stays(path: &Path, lookup: &Lookup, covers: &[Cover]) -> bool {
+    match lookup {
+        Lookup::There(opened) => !is_covered(&opened.real, covers),
+        Lookup::Absent => !is_covered(path, covers),
+        Lookup::Lost => false,
+    }
 }
 
 /// The directory that an agent starts in, and that a profile may call its workspace. The daemon has judged its path (that
@@ -82,8 +108,8 @@ fn again(opened: &Opened) -> Result<Opened, Failure> {
 }
 
 /// A place that is replaced.
-pub(super) struct Cover {
-    pub(super) place: PathBuf,
+struct Cover {
+    place: PathBuf,
     kind: CoverKind,
 }
 
@@ -118,8 +144,7 @@ fn covers(request: &LaunchRequest) -> Result<Vec<Cover>, Failure> {
 
 /// Copies of the mounts of everything allowed that will be covered, and of the working directory.
 fn keep(
-    request: &LaunchRequest,
-    before: &[Lookup],
+    rest: &[(usize, &PathRule, Lookup)],
     cwd: Option<&Opened>,
     covers: &[Cover],
 ) -> Result<Vec<(PathBuf, OwnedFd, bool)>, Failure> {
@@ -127,8 +152,8 @@ fn keep(
         let below = |cover: &Cover| real != cover.place && real.starts_with(&cover.place);
         covers.iter().any(|cover| cover.kind == CoverKind::Private && below(cover))
     };
-    let allowed = request.spec.paths.iter().zip(before).filter(|(rule, _)| !rule.allow.is_empty());
-    let wanted = allowed.filter_map(|(_, lookup)| match lookup {
+    let allowed = rest.iter().filter(|(_, rule, _)| !rule.allow.is_empty());
+    let wanted = allowed.filter_map(|(_, _, lookup)| match lookup {
         Lookup::There(opened) => Some(opened),
         Lookup::Absent | Lookup::Lost => None,
     });
