@@ -186,7 +186,7 @@ impl Client {
     }
 
     fn receive(&mut self) -> io::Result<usize> {
-        let mut bytes = [0; 16 * 1024];
+        let mut bytes = [0; 4 * 1024];
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received = loop {

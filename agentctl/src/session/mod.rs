@@ -23,6 +23,7 @@ use std::time::Duration;
 use agentd_model::ExitStatus;
 use agentd_protocol::attach::{Decoder, Frame, FrameError};
 use nix::sys::signal::Signal;
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
@@ -151,8 +152,8 @@ struct Session<'a> {
     setup: &'a Setup<'a>,
     stream: OwnedFd,
     decoder: Decoder,
-    /// Where everything arrives; on the heap, because only what is used of it is ever touched there.
-    buffer: Box<[u8]>,
+    /// Where everything arrives, a piece at a time.
+    buffer: Vec<u8>,
     to_agent: Queue,
     to_out: Queue,
     to_err: Queue,
@@ -174,7 +175,7 @@ pub(crate) fn run(stream: OwnedFd, setup: &Setup<'_>) -> Result<End, SessionErro
         setup,
         stream,
         decoder: Decoder::new(),
-        buffer: vec![0; BUFFER].into(),
+        buffer: Vec::with_capacity(BUFFER),
         to_agent: Queue::default(),
         to_out: Queue::default(),
         to_err: Queue::default(),
@@ -264,9 +265,10 @@ impl Session<'_> {
     }
 
     fn receive(&mut self) -> Result<(), SessionError> {
-        match rustix::io::read(&self.stream, &mut *self.buffer) {
+        self.buffer.clear();
+        match rustix::io::read(&self.stream, spare_capacity(&mut self.buffer)) {
             Ok(0) | Err(Errno::CONNRESET) => self.end = self.end.or(Some(End::Lost)),
-            Ok(read) => self.decoder.push(&self.buffer[..read]),
+            Ok(_) => self.decoder.push(&self.buffer),
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(error) => return Err(os("read from the stream")(error)),
         }
@@ -285,7 +287,8 @@ impl Session<'_> {
     }
 
     fn take_input(&mut self) -> Result<(), SessionError> {
-        let read = match rustix::io::read(rustix::stdio::stdin(), &mut *self.buffer) {
+        self.buffer.clear();
+        let read = match rustix::io::read(rustix::stdio::stdin(), spare_capacity(&mut self.buffer)) {
             Ok(read) => read,
             // A terminal that has gone away reads as an error (EIO), and is an end like any other.
             Err(Errno::INTR | Errno::AGAIN) => return Ok(()),
@@ -302,9 +305,9 @@ impl Session<'_> {
             return Ok(());
         }
         match &mut self.keys {
-            None => self.send(&Frame::Stdin(self.buffer[..read].to_vec())),
+            None => self.send(&Frame::Stdin(self.buffer.clone())),
             Some(keys) => {
-                let (typed, leave) = keys.filter(&self.buffer[..read]);
+                let (typed, leave) = keys.filter(&self.buffer);
                 if !typed.is_empty() {
                     self.send(&Frame::Stdin(typed));
                 }

@@ -88,7 +88,9 @@ impl Preparation {
         let body = move || {
             host.launches(number);
             let Plan { reserved, name, spec, attach } = plan;
-            let wanted = Wanted { agent: number, name, spec, attach };
+            let hide = vec![host.places.bpffs.clone()];
+            let request = LaunchRequest { name, spec, stdin: attach, hide, confinement: host.confinement() };
+            let wanted = Wanted { agent: number, request, attach };
             let (berth, prepared) = match reserved.berth(&host) {
                 Ok(mut berth) => {
                     let prepared = prepare(&host, &wanted, &mut berth);
@@ -125,8 +127,7 @@ impl Preparation {
 /// What an agent is to be.
 struct Wanted {
     agent: AgentNumber,
-    name: AgentName,
-    spec: AgentSpec,
+    request: LaunchRequest,
     attach: bool,
 }
 
@@ -176,7 +177,8 @@ struct Prepared {
 }
 
 fn prepare(host: &Host, wanted: &Wanted, berth: &mut Berth) -> Result<Prepared, Failure> {
-    let Wanted { agent, name, spec, attach } = wanted;
+    let Wanted { agent, request, .. } = wanted;
+    let spec = &request.spec;
     let (agent, slot, cgroup_id) = (*agent, berth.slot, berth.cgroup_id);
     berth.cgroup.limit(&spec.budget)?;
     if let Some(limit) = spec.budget.cpu {
@@ -184,19 +186,12 @@ fn prepare(host: &Host, wanted: &Wanted, berth: &mut Berth) -> Result<Prepared, 
     }
     let state_dir = &berth.place.state_dir;
     own_home(state_dir, spec).map_err(|source| Failure::Directory { path: state_dir.clone(), source })?;
-    let request = LaunchRequest {
-        name: name.clone(),
-        spec: spec.clone(),
-        stdin: *attach,
-        hide: vec![host.places.bpffs.clone()],
-        confinement: host.confinement(),
-    };
     let spare = berth.spare.take().ok_or(Failure::NoShim)?;
     let mut objects = Ok(Vec::new());
     let seen = match host.tiers.of(Domain::Files) {
-        Tier::Lsm => spare.launch(&request, |files| identify(host, files, &mut objects))?,
+        Tier::Lsm => spare.launch(request, |files| identify(host, files, &mut objects))?,
         // No program of the kernel would look at rules on files.
-        _ => spare.launch(&request, |_| ())?,
+        _ => spare.launch(request, |_| ())?,
     };
     tracing::debug!(%agent, "has its view");
     let kernel_rules = load_rules(host, wanted, slot, seen.anchors(), objects?)?;
@@ -212,7 +207,7 @@ fn at_gate(host: &Host, wanted: &Wanted, seen: Seen, slot: u32) -> Result<(AtGat
     let mut gate = seen.wait()?;
     host.enforcer.mark(gate.init_pidfd(), slot, wanted.agent)?;
     let stream = wanted.attach.then(|| gate.attach(Pace::AgentWaits)).transpose().map_err(Failure::Attach)?;
-    Ok((gate, Launched { stream, gaps: wanted.spec.accepted_gaps.clone() }))
+    Ok((gate, Launched { stream, gaps: wanted.request.spec.accepted_gaps.clone() }))
 }
 
 /// Starts the agent's program. From here on the end of the agent is seen by the watcher.
@@ -258,11 +253,11 @@ fn load_rules(
     anchors: &[Anchor],
     objects: Vec<Object>,
 ) -> Result<u32, Failure> {
-    let Wanted { agent, spec: AgentSpec { paths, nets, .. }, .. } = wanted;
+    let (agent, AgentSpec { paths, nets, .. }) = (wanted.agent, &wanted.request.spec);
     let paths = if host.tiers.of(Domain::Files) == Tier::Lsm { paths.as_slice() } else { &[] };
     let resolved: Vec<Resolved> = anchors.iter().zip(objects).flat_map(resolve).collect();
-    let compiled = compile(*agent, paths, &resolved, nets)?;
-    Ok(host.enforcer.load(slot, *agent, &compiled)?)
+    let compiled = compile(agent, paths, &resolved, nets)?;
+    Ok(host.enforcer.load(slot, agent, &compiled)?)
 }
 
 fn resolve((anchor, object): (&Anchor, Object)) -> impl Iterator<Item = Resolved> {

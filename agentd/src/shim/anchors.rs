@@ -6,10 +6,10 @@
 //!
 //! Many rules share directories; each is opened once and carries all that the rules say of it.
 
-use std::collections::{BTreeSet, HashMap};
-use std::ffi::OsStr;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use agentd_model::{PathRule, Rights};
 use nix::fcntl::{OFlag, readlink};
@@ -42,9 +42,9 @@ pub(super) type HandOn<'a> = dyn FnMut(&[Found]) -> Result<(), Failure> + 'a;
 pub(super) struct Anchors<'a> {
     found: Vec<Found>,
     /// Places in `found` by path; `None`: there is no such directory.
-    directories: HashMap<PathBuf, Option<usize>>,
+    directories: HashMap<OsString, Option<usize>>,
     /// Directories that denials rely on, each noted once for all rules.
-    ways: BTreeSet<PathBuf>,
+    ways: HashSet<OsString>,
     hand_on: &'a mut HandOn<'a>,
     /// So many were handed on.
     gone: usize,
@@ -52,7 +52,7 @@ pub(super) struct Anchors<'a> {
 
 impl<'a> Anchors<'a> {
     pub(super) fn new(hand_on: &'a mut HandOn<'a>) -> Anchors<'a> {
-        Anchors { found: Vec::new(), directories: HashMap::new(), ways: BTreeSet::new(), hand_on, gone: 0 }
+        Anchors { found: Vec::new(), directories: HashMap::new(), ways: HashSet::new(), hand_on, gone: 0 }
     }
 
     /// Everything, with all that the rules say of it.
@@ -81,7 +81,7 @@ impl<'a> Anchors<'a> {
                     .push(Found { file, notes: vec![Note { rule: index, kind: NoteKind::Object { directory } }] });
                 if directory {
                     let place = self.found.len() - 1;
-                    self.directories.entry(real.clone()).or_insert(Some(place));
+                    self.directories.entry(real.clone().into_os_string()).or_insert(Some(place));
                 }
                 if denies {
                     self.name(index, path)?;
@@ -106,14 +106,14 @@ impl<'a> Anchors<'a> {
 
     /// A directory, opened once.
     fn directory(&mut self, path: &Path) -> Result<Option<usize>, Failure> {
-        if let Some(known) = self.directories.get(path) {
+        if let Some(known) = self.directories.get(path.as_os_str()) {
             return Ok(*known);
         }
         let place = open_path(path, OFlag::O_DIRECTORY)?.map(|file| {
             self.found.push(Found { file, notes: Vec::new() });
             self.found.len() - 1
         });
-        self.directories.insert(path.to_owned(), place);
+        self.directories.insert(path.as_os_str().to_owned(), place);
         Ok(place)
     }
 
@@ -125,10 +125,13 @@ impl<'a> Anchors<'a> {
 
     /// Names the directories above a denied place: the denial holds only while they are what they were.
     fn way(&mut self, rule: usize, path: &Path) -> Result<(), Failure> {
-        for above in path.ancestors().skip(1).filter(|above| *above != Path::new("/")) {
-            if self.ways.insert(above.to_owned())
-                && let Some(place) = self.directory(above)?
-            {
+        for above in path.ancestors().skip(1).filter(|above| above.as_os_str() != "/") {
+            if self.ways.contains(above.as_os_str()) {
+                // And with it all that are above it.
+                break;
+            }
+            self.ways.insert(above.as_os_str().to_owned());
+            if let Some(place) = self.directory(above)? {
                 self.note(place, rule, NoteKind::Way);
             }
         }

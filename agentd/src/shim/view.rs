@@ -24,7 +24,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use super::anchors::{Anchors, Found, HandOn, is_pattern};
-use super::lookup::{Lookup, Opened, find, is_directory, open_path, real_path, step};
+use super::lookup::{Listed, Lookup, Opened, find, is_directory, is_within, open_path, real_path, step};
 use super::sys;
 use crate::launch::LaunchRequest;
 use crate::launch::messages::Failure;
@@ -40,8 +40,10 @@ pub(crate) fn make(request: &LaunchRequest, hand_on: &mut HandOn<'_>) -> Result<
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .map_err(step("make the agent's mounts private"))?;
     let spec = &request.spec;
-    let cwd = working_directory(Path::new(&spec.cwd))?;
     let covers = covers(request)?;
+    let paths = spec.paths.iter().map(|rule| Path::new(&rule.path));
+    let listed = Listed::of(paths.filter(|path| !is_covered(path, &covers)));
+    let cwd = working_directory(Path::new(&spec.cwd))?;
     let mut anchors = Anchors::new(hand_on);
     // Most of what the rules name is not covered, and the same before and after.
     let mut rest = Vec::new();
@@ -50,7 +52,7 @@ pub(crate) fn make(request: &LaunchRequest, hand_on: &mut HandOn<'_>) -> Result<
         let lookup = match &cwd {
             // Looked up once: whoever exchanges it for a link meanwhile changes nothing.
             Some(cwd) if path == cwd.real => Lookup::There(again(cwd)?),
-            _ => find(path)?,
+            _ => find(path, &listed)?,
         };
         if stays(path, &lookup, &covers) && !is_covered(path, &covers) {
             anchors.of_rule(index, rule, lookup)?;
@@ -69,14 +71,14 @@ pub(crate) fn make(request: &LaunchRequest, hand_on: &mut HandOn<'_>) -> Result<
     cover(&covers, |kind| kind == CoverKind::Hidden)?;
     for (index, rule, before) in rest {
         let path = Path::new(&rule.path);
-        let now = if stays(path, &before, &covers) { before } else { find(path)? };
+        let now = if stays(path, &before, &covers) { before } else { find(path, &Listed::default())? };
         anchors.of_rule(index, rule, now)?;
     }
     anchors.finish()
 }
 
 fn is_covered(place: &Path, covers: &[Cover]) -> bool {
-    covers.iter().any(|cover| place.starts_with(&cover.place))
+    covers.iter().any(|cover| is_within(place, &cover.place))
 }
 
 /// Whether what was at a path before its neighbourhood was covered is what the rule means afterwards.
@@ -92,7 +94,7 @@ fn stays(path: &Path, lookup: &Lookup, covers: &[Cover]) -> bool {
 /// it holds nobody's home, for one), so it must be just that: a way through a link could lead anywhere by now. One that
 /// is not there is told when the program cannot enter it.
 fn working_directory(path: &Path) -> Result<Option<Opened>, Failure> {
-    match find(path)? {
+    match find(path, &Listed::default())? {
         Lookup::There(opened) if opened.real == path => Ok(Some(opened)),
         Lookup::There(_) => Err(Failure::Step {
             what: format!("work in {}: the way there goes through a symbolic link", path.display()),

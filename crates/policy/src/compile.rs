@@ -205,15 +205,14 @@ struct Found {
 
 impl Found {
     fn check(self, rule: &PathRule) -> Result<(), CompileError> {
-        let (path, origin) = (rule.path.clone(), rule.origin.clone());
-        if !rule.deny.is_empty() && !self.object && !self.name {
-            return Err(CompileError::Unplaced { path, origin });
-        }
+        let unplaced = !rule.deny.is_empty() && !self.object && !self.name;
         // A name cannot be allowed, so only an object carries an allowance.
-        if !rule.allow.is_empty() && !self.object && !rule.optional {
-            return Err(CompileError::NotFound { path, origin });
+        let not_found = !rule.allow.is_empty() && !self.object && !rule.optional;
+        if !unplaced && !not_found {
+            return Ok(());
         }
-        Ok(())
+        let (path, origin) = (rule.path.clone(), rule.origin.clone());
+        Err(if unplaced { CompileError::Unplaced { path, origin } } else { CompileError::NotFound { path, origin } })
     }
 }
 
