@@ -94,35 +94,32 @@ impl Client {
 
     /// Asks, and waits for the answer however long it takes.
     pub(crate) fn call<R: DeserializeOwned>(&mut self, method: &Method) -> Result<R, CallError> {
-        let name = self.send(method)?;
-        self.reply(&name)
+        self.send(method)?;
+        self.reply(method)
     }
 
     /// Asks for an answer that has a file beside it.
     pub(crate) fn call_for_file<R: DeserializeOwned>(&mut self, method: &Method) -> Result<(R, OwnedFd), CallError> {
-        let name = self.send(method)?;
-        let reply = self.reply(&name)?;
-        let file = self.files.pop_front().ok_or(CallError::NoFile { method: name })?;
+        self.send(method)?;
+        let reply = self.reply(method)?;
+        let file = self.files.pop_front().ok_or_else(|| CallError::NoFile { method: name(method) })?;
         Ok((reply, file))
     }
 
-    /// Sends a request and gives its method's name; the answer is to be read with [`Client::reply`].
-    pub(crate) fn send(&mut self, method: &Method) -> Result<String, CallError> {
-        let (name, params) = wire(method);
-        let line = request(self.next_id, &name, params).to_line();
+    /// Sends a request; whoever sends it reads what comes.
+    pub(crate) fn send(&mut self, method: &Method) -> Result<(), CallError> {
+        let line = request(self.next_id, method);
         if line.len() > LINE_LIMIT {
             return Err(CallError::RequestTooLong { bytes: line.len() });
         }
-        match self.stream.write_all(line.as_bytes()) {
-            Ok(()) => Ok(name),
-            Err(source) => Err(CallError::Lost { method: name, source }),
-        }
+        self.stream.write_all(line.as_bytes()).map_err(|source| CallError::Lost { method: name(method), source })
     }
 
     /// Reads the answer to the request that was sent last; notifications before it are dropped.
-    pub(crate) fn reply<R: DeserializeOwned>(&mut self, method: &str) -> Result<R, CallError> {
+    fn reply<R: DeserializeOwned>(&mut self, method: &Method) -> Result<R, CallError> {
+        let name = || name(method);
         let message = loop {
-            let message = self.message(method)?.ok_or_else(|| CallError::HungUp { method: method.to_owned() })?;
+            let message = self.message(&name)?.ok_or_else(|| CallError::HungUp { method: name() })?;
             if message.method.is_none() {
                 break message;
             }
@@ -131,17 +128,17 @@ impl Client {
             return Err(CallError::Refused(error));
         }
         if message.id != Some(RequestId::Number(self.next_id)) {
-            return Err(CallError::WrongId { method: method.to_owned() });
+            return Err(CallError::WrongId { method: name() });
         }
         self.next_id += 1;
         serde_json::from_value(message.result.unwrap_or(Value::Null))
-            .map_err(|source| CallError::Shape { method: method.to_owned(), source })
+            .map_err(|source| CallError::Shape { method: name(), source })
     }
 
     /// Reads what `audit.follow` says next: the past as its reply, and then one record at a time. `None`: it hung up.
     pub(crate) fn records(&mut self) -> Result<Option<Vec<RecordView>>, CallError> {
-        let method = "audit.follow";
-        let Some(message) = self.message(method)? else { return Ok(None) };
+        let name = || "audit.follow".to_owned();
+        let Some(message) = self.message(&name)? else { return Ok(None) };
         if let Some(error) = message.error {
             return Err(CallError::Refused(error));
         }
@@ -150,7 +147,7 @@ impl Client {
             (None, Some(records @ Value::Array(_))) => serde_json::from_value(records),
             (None, _) => Ok(Vec::new()),
         };
-        records.map(Some).map_err(|source| CallError::Shape { method: method.to_owned(), source })
+        records.map(Some).map_err(|source| CallError::Shape { method: name(), source })
     }
 
     /// Waits no longer than this for anything.
@@ -163,7 +160,7 @@ impl Client {
         self.unread.contains(&b'\n')
     }
 
-    fn message(&mut self, method: &str) -> Result<Option<Message>, CallError> {
+    fn message(&mut self, name: &dyn Fn() -> String) -> Result<Option<Message>, CallError> {
         let mut searched = 0;
         let end = loop {
             if let Some(at) = self.unread[searched..].iter().position(|b| *b == b'\n') {
@@ -171,16 +168,16 @@ impl Client {
             }
             searched = self.unread.len();
             if searched > LINE_LIMIT {
-                return Err(CallError::ReplyTooLong { method: method.to_owned() });
+                return Err(CallError::ReplyTooLong { method: name() });
             }
             match self.receive() {
                 Ok(0) => return Ok(None),
                 Ok(_) => {}
-                Err(source) => return Err(CallError::Lost { method: method.to_owned(), source }),
+                Err(source) => return Err(CallError::Lost { method: name(), source }),
             }
         };
         let message = serde_json::from_slice(&self.unread[..end])
-            .map_err(|source| CallError::NotRpc { method: method.to_owned(), source })?;
+            .map_err(|source| CallError::NotRpc { method: name(), source })?;
         self.unread.drain(..=end);
         Ok(Some(message))
     }
@@ -212,15 +209,10 @@ impl AsFd for Client {
     }
 }
 
-/// A method's name and parameters, as they stand in a request.
-fn wire(method: &Method) -> (String, Value) {
-    match serde_json::to_value(method) {
-        Ok(Value::Object(mut object)) => match object.remove("method") {
-            Some(Value::String(name)) => (name, object.remove("params").unwrap_or(Value::Null)),
-            other => unreachable!("a method has a name: {other:?}"),
-        },
-        other => unreachable!("a method is an object: {other:?}"),
-    }
+/// A method's name, for those who are told that it did not work.
+fn name(method: &Method) -> String {
+    let value = serde_json::to_value(method).ok();
+    value.and_then(|value| Some(value.get("method")?.as_str()?.to_owned())).unwrap_or_default()
 }
 
 impl From<ConnectError> for Failure {

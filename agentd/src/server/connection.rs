@@ -88,7 +88,8 @@ fn parse(line: &[u8]) -> Result<(RequestId, Method), (Option<RequestId>, ErrorOb
     let Some(id) = message.id else { return Err((None, invalid("a request needs an id"))) };
     let Some(method) = message.method else { return Err((Some(id), invalid("a request needs a method"))) };
     let params = message.params.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-    match serde_json::from_value(serde_json::json!({ "method": method, "params": params })) {
+    let named = [("method".to_owned(), Value::String(method.clone())), ("params".to_owned(), params)];
+    match serde_json::from_value(Value::Object(named.into_iter().collect())) {
         Ok(parsed) => Ok((id, parsed)),
         Err(error) => {
             let text = error.to_string();

@@ -18,7 +18,7 @@ use super::lookup::{Lookup, Opened, is_directory, open_path};
 use crate::launch::messages::{Failure, Note, NoteKind};
 
 /// Files are handed on when there are so many.
-const BATCH: usize = 36;
+const BATCH: usize = 100;
 
 /// Symbolic links followed by hand, where they lead nowhere.
 const LINKS_LIMIT: usize = 16;

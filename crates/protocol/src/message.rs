@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::method::Method;
+
 /// What a reply refers to. Numbers and texts only; `null` is not an id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -107,9 +109,23 @@ fn message() -> Message {
     Message { jsonrpc: "2.0".to_owned(), id: None, method: None, params: None, result: None, error: None }
 }
 
-/// A request.
-pub fn request(id: u64, method: &str, params: Value) -> Message {
-    Message { id: Some(RequestId::Number(id)), method: Some(method.to_owned()), params: Some(params), ..message() }
+/// A request as it stands on a line, with the newline.
+pub fn request(id: u64, method: &Method) -> String {
+    #[derive(Serialize)]
+    struct Request<'a> {
+        jsonrpc: &'static str,
+        id: u64,
+        #[serde(flatten)]
+        method: &'a Method,
+    }
+    line(&Request { jsonrpc: "2.0", id, method })
+}
+
+fn line<T: Serialize>(message: &T) -> String {
+    match serde_json::to_string(message) {
+        Ok(text) => text + "\n",
+        Err(error) => unreachable!("a message is plain data and always prints: {error}"),
+    }
 }
 
 /// A reply to what was done.
@@ -130,10 +146,7 @@ pub fn notification(method: &str, params: Value) -> Message {
 impl Message {
     /// The line, with its newline.
     pub fn to_line(&self) -> String {
-        match serde_json::to_string(self) {
-            Ok(text) => text + "\n",
-            Err(error) => unreachable!("a message is plain data and always prints: {error}"),
-        }
+        line(self)
     }
 }
 
@@ -143,8 +156,8 @@ mod tests {
 
     #[test]
     fn a_request_reads_back() {
-        let line = request(7, "agent.list", serde_json::json!({})).to_line();
-        assert_eq!(line, "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"agent.list\",\"params\":{}}\n");
+        let line = request(7, &Method::AgentList { all: true });
+        assert_eq!(line, "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"agent.list\",\"params\":{\"all\":true}}\n");
         let back: Message = serde_json::from_str(&line).unwrap();
         assert_eq!((back.id, back.method.as_deref()), (Some(RequestId::Number(7)), Some("agent.list")));
     }
