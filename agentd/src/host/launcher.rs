@@ -85,6 +85,7 @@ impl Preparation {
     pub fn begin(host: Arc<Host>, world: World, plan: Plan) -> Preparation {
         let (go, told) = mpsc::sync_channel(1);
         let number = plan.reserved.agent();
+        let threads = host.threads.clone();
         let body = move || {
             host.launches(number);
             let Plan { reserved, name, spec, attach } = plan;
@@ -111,7 +112,7 @@ impl Preparation {
             std::thread::sleep(super::HEAD_START);
             host.berths.refill(&host);
         };
-        if let Err(error) = std::thread::Builder::new().name(format!("launch-{number}")).spawn(body) {
+        if let Err(error) = threads.run(Box::new(body)) {
             tracing::error!(agent = %number, %error, "cannot start a thread for the launch");
         }
         Preparation { go }

@@ -10,6 +10,7 @@ mod launcher;
 mod performer;
 mod poll;
 mod slots;
+mod threads;
 mod watcher;
 
 use std::collections::{HashMap, HashSet};
@@ -58,6 +59,7 @@ pub struct Host {
     limits: Mutex<()>,
     shims: Mutex<HashMap<AgentNumber, Shim>>,
     berths: berths::Berths,
+    threads: threads::Threads,
 }
 
 /// Why a stream could not be attached.
@@ -82,8 +84,8 @@ impl Host {
     /// A host with nothing running.
     pub fn new(places: Places, cgroups: Cgroups, enforcer: Arc<dyn Enforcer>, tiers: Tiers, uring_hook: bool) -> Host {
         let (shims, berths, slots) = (Mutex::default(), berths::Berths::new(), Slots::default());
-        let (launching, limits) = (Mutex::default(), Mutex::default());
-        Host { places, cgroups, enforcer, tiers, uring_hook, slots, launching, limits, shims, berths }
+        let (launching, limits, threads) = (Mutex::default(), Mutex::default(), threads::Threads::default());
+        Host { places, cgroups, enforcer, tiers, uring_hook, slots, launching, limits, shims, berths, threads }
     }
 
     /// What confines an agent beside the kernel programs, on this host.

@@ -30,7 +30,7 @@ mod handle;
 pub(crate) mod landlock;
 pub(crate) mod messages;
 pub(crate) mod passing;
-mod request;
+pub(crate) mod request;
 pub(crate) mod seccomp;
 
 pub use at_gate::{Anchor, AnchorKind, AnchorUse, AtGate, LaunchError, OpenError, Seen, Spare, Start, launch};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use agentd_model::{AgentName, AgentNumber, AgentSpec};
+use agentd_model::{AgentName, AgentNumber, AgentSpec, Terminal};
 use serde::{Deserialize, Serialize};
 
 /// Where an agent's processes and files will be.
@@ -32,6 +32,34 @@ pub struct LaunchRequest {
     pub hide: Vec<PathBuf>,
     /// What confines the agent beside the kernel's own rules.
     pub confinement: Confinement,
+}
+
+/// What the shim itself needs of a [`LaunchRequest`], which it passes on as it came: read from the same line.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Streams {
+    #[serde(rename = "spec")]
+    lean: LeanStreams,
+    /// As in the request.
+    pub(crate) stdin: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct LeanStreams {
+    spec: Ends,
+}
+
+/// What the agent's streams are, and whose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Ends {
+    pub(crate) terminal: Terminal,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+impl Streams {
+    pub(crate) fn ends(&self) -> Ends {
+        self.lean.spec
+    }
 }
 
 /// The specification on its way to the shim: rules without their origins and without the rules on addresses, which is

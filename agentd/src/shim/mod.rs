@@ -1,9 +1,10 @@
 //! The small process that stands by each agent.
 //!
 //! `agentd shim` is started by the daemon with one socket as its input and nothing else. It is told its place, makes the
-//! agent's init ([`init`]), and waits for a request. Then it serves ([`serve`]): it holds the agent's pty or pipes, copies output to the log and to whoever is
-//! attached, passes signals and input on, and keeps the exit status until the daemon has taken it or it is on disk. It
-//! is single-threaded, so that forking needs no care, and it belongs to root: the agent sees nothing of it.
+//! agent's init ([`init`]), and waits for a request. Then it serves ([`serve`]): it holds the agent's pty or pipes, copies
+//! output to the log and to whoever is attached, passes signals and input on, and keeps the exit status until the daemon
+//! has taken it or it is on disk. It is single-threaded, so that forking needs no care, and it belongs to root: the agent
+//! sees nothing of it.
 //!
 //! It outlives the daemon. If it dies itself, the agent dies with it, because nobody would hold its rules' files open.
 
@@ -38,7 +39,8 @@ use self::serve::{Init, Plumbing};
 use self::sys::Side;
 use crate::launch::messages::{Failure, Pipes, Progress};
 use crate::launch::passing::{Channel, Wait, parse};
-use crate::launch::{LaunchRequest, Place, SHIM_SOCKET};
+use crate::launch::request::{Ends, Streams};
+use crate::launch::{Place, SHIM_SOCKET};
 
 /// Runs the shim: the whole of `agentd shim`. Its standard input is the daemon's socket.
 pub fn main() -> ExitCode {
@@ -83,12 +85,12 @@ fn stand_by() -> io::Result<()> {
     };
     // At once, as it came: init has the longest way.
     let passed = init.pass(&line);
-    let request: LaunchRequest = parse(&line)?;
-    match passed.map_err(step("wake the agent's init")).and_then(|()| begin(&init, &request)) {
+    let streams: Streams = parse(&line)?;
+    match passed.map_err(step("wake the agent's init")).and_then(|()| begin(&init, &streams)) {
         Ok([stdin, stdout, stderr]) => {
             let begun = Progress::Begun { init_pid: init.pid() };
             control.send(&begun, &[init.pidfd()], Wait::Block)?;
-            let terminal = request.spec.terminal;
+            let terminal = streams.ends().terminal;
             serve::serve(place, terminal, control, Plumbing { init, log, listener, stdin, stdout, stderr })
         }
         Err(failure) => {
@@ -127,10 +129,11 @@ fn listen(runtime_dir: &Path) -> io::Result<UnixListener> {
 }
 
 /// Gives init its ends of the program's pipes; gives back ours: input, output, errors.
-fn begin(init: &Init, request: &LaunchRequest) -> Result<[Option<OwnedFd>; 3], Failure> {
-    let pipes = request.spec.terminal == Terminal::Pipes;
-    let pipe = |wanted: bool| if wanted { make_pipe(request).map(Some) } else { Ok(None) };
-    let (stdin_theirs, stdin) = pipe(pipes && request.stdin)?.unzip();
+fn begin(init: &Init, streams: &Streams) -> Result<[Option<OwnedFd>; 3], Failure> {
+    let ends = streams.ends();
+    let pipes = ends.terminal == Terminal::Pipes;
+    let pipe = |wanted: bool| if wanted { make_pipe(ends).map(Some) } else { Ok(None) };
+    let (stdin_theirs, stdin) = pipe(pipes && streams.stdin)?.unzip();
     let (stdout, stdout_theirs) = pipe(pipes)?.unzip();
     let (stderr, stderr_theirs) = pipe(pipes)?.unzip();
     let theirs: Vec<_> =
@@ -140,9 +143,8 @@ fn begin(init: &Init, request: &LaunchRequest) -> Result<[Option<OwnedFd>; 3], F
 }
 
 /// A pipe that belongs to the agent, so that it can open `/dev/stdout` again. Gives (read end, write end).
-fn make_pipe(request: &LaunchRequest) -> Result<(OwnedFd, OwnedFd), Failure> {
+fn make_pipe(Ends { uid, gid, .. }: Ends) -> Result<(OwnedFd, OwnedFd), Failure> {
     let ends = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(step("make a pipe"))?;
-    let (uid, gid) = (Uid::from_raw(request.spec.uid), Gid::from_raw(request.spec.gid));
-    fchown(&ends.0, Some(uid), Some(gid)).map_err(step("give a pipe to the agent"))?;
+    fchown(&ends.0, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(step("give a pipe to the agent"))?;
     Ok(ends)
 }

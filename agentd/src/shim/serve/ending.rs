@@ -39,6 +39,8 @@ impl Shim {
     /// The program has ended and nothing of the agent runs any more.
     pub(super) fn end(&mut self, status: ExitStatus, witnessed: bool) {
         self.drain();
+        // First those who wait for it: to read the cgroup's account takes its time.
+        self.clients.iter_mut().for_each(|client| farewell(client, status));
         let record = ExitRecord {
             agent: self.place.agent,
             status,
@@ -53,7 +55,6 @@ impl Shim {
         self.deadline_ms = now_ms() + PATIENCE_MS;
         (self.stdin, self.stdout, self.stderr, self.program) = (None, None, None, None);
         self.stdin_waiting.clear();
-        self.clients.iter_mut().for_each(|client| farewell(client, status));
         self.tell(&ShimEvent::Exited(record));
         // Not being able to write it is no reason not to tell it.
         let _ = write_record(&self.place.state_dir, &record);
