@@ -245,8 +245,8 @@ fn identify(host: &Host, files: &[BorrowedFd<'_>], objects: &mut Result<Vec<Obje
     }
 }
 
-/// Compiles the rules to what they name in the agent's own view, and puts them into the kernel's tables. Rules on files
-/// are put there only if their objects are known.
+/// Compiles the rules to what they name in the agent's own view, and puts them into the kernel's tables; below the LSM
+/// tier only those on addresses.
 fn load_rules(
     host: &Host,
     wanted: &Wanted,
