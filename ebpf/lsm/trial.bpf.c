@@ -182,7 +182,7 @@ struct measure_round {
 };
 
 /* What open_check does, less its own entry. */
-static long measure_round(__u32 index, struct measure_round *round)
+static __always_inline long ask(struct measure_round *round)
 {
 	struct question q = {};
 	struct asker who;
@@ -195,6 +195,19 @@ static long measure_round(__u32 index, struct measure_round *round)
 	q.mount = round->mount;
 	round->refused = judge(&q);
 	return 0;
+}
+
+/* One turn of bpf_loop() alone takes 8 ns, which no hook pays, so each turn asks more than once. */
+#define ASKED_IN_A_TURN 4
+
+static long measure_round(__u32 index, struct measure_round *round)
+{
+	long stop = 0;
+
+#pragma unroll
+	for (int asked = 0; asked < ASKED_IN_A_TURN; asked++)
+		stop |= ask(round);
+	return stop;
 }
 
 /* The whole duration is what the caller measures. 1: the last answer was a refusal; 2: nobody asked; 3: no such file. */
@@ -213,6 +226,6 @@ int measure(struct measure_arguments *ctx)
 	round.dentry = (__u64)dentry;
 	round.inode = (__u64)BPF_CORE_READ(dentry, d_inode);
 	round.mount = mount_of(mnt);
-	bpf_loop(ctx->rounds, measure_round, &round, 0);
+	bpf_loop(ctx->rounds / ASKED_IN_A_TURN, measure_round, &round, 0);
 	return round.refused;
 }

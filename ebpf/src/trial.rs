@@ -184,7 +184,7 @@ impl Trial {
     }
 
     /// Asks so many times about an open file, for the task of [`Self::put_agent`], which must be the caller.
-    /// Gives the CPU time of all rounds together, and whether the last was allowed.
+    /// `rounds` is a multiple of four. Gives the CPU time of all rounds together, and whether the last was allowed.
     pub fn measure(&self, file: BorrowedFd<'_>, rounds: u64, want: u32) -> Result<(Duration, bool), LoadTrialError> {
         let mut arguments = [rounds, u64::from(want), u64::from(file.as_raw_fd().unsigned_abs())];
         // Time on the CPU: a run is longer than a slice of a busy host's scheduler.

@@ -158,11 +158,7 @@ impl Spare {
     /// Launches an agent with this shim. Blocks, for a few milliseconds, until the agent's view is made and everything
     /// that the rules name is found in it; meanwhile init goes on to give up its rights. `look` gets the files of the
     /// anchors, in their order, while others are still looked for.
-    pub fn launch(
-        self,
-        request: &LaunchRequest,
-        mut look: impl FnMut(&[BorrowedFd<'_>]),
-    ) -> Result<Seen, LaunchError> {
+    pub fn launch(self, request: &LaunchRequest, mut look: impl FnMut(&[BorrowedFd<'_>])) -> Result<Seen, LaunchError> {
         let mut seen = Seen { gate: self.gate, agent: self.agent };
         let mut files = Vec::new();
         seen.gate.channel_mut().send(request, &[], Wait::Block).map_err(|source| seen.broke_off(source))?;

@@ -185,7 +185,8 @@ mod tests {
         {
             assert_eq!(is_within(Path::new(path), Path::new(directory)), within, "{path} in {directory}");
         }
-        for (path, plain) in [("/", true), ("/a/b", true), ("/a/", false), ("/a//b", false), ("/a/./b", false), ("a", false)]
+        for (path, plain) in
+            [("/", true), ("/a/b", true), ("/a/", false), ("/a//b", false), ("/a/./b", false), ("a", false)]
         {
             assert_eq!(is_plain(Path::new(path)), plain, "{path}");
         }

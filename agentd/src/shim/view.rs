@@ -19,12 +19,11 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, chown};
 use std::path::{Component, Path, PathBuf};
 
 use agentd_model::PathRule;
-use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use super::anchors::{Anchors, Found, HandOn, is_pattern};
-use super::lookup::{Listed, Lookup, Opened, find, is_directory, is_within, open_path, real_path, step};
+use super::lookup::{Listed, Lookup, Opened, find, is_directory, is_within, step};
 use super::sys;
 use crate::launch::LaunchRequest;
 use crate::launch::messages::Failure;
@@ -133,11 +132,11 @@ fn covers(request: &LaunchRequest) -> Result<Vec<Cover>, Failure> {
         .chain(request.hide.iter().map(|place| (place.as_path(), CoverKind::Hidden)));
     let mut covers: Vec<Cover> = Vec::new();
     for (place, kind) in wanted {
-        if let Some(file) = open_path(place, OFlag::O_DIRECTORY)? {
-            let place = real_path(file.as_fd())?;
-            if !covers.iter().any(|cover| cover.place == place) {
-                covers.push(Cover { place, kind });
-            }
+        if let Lookup::There(Opened { file, real: place }) = find(place, &Listed::default())?
+            && is_directory(file.as_fd())?
+            && !covers.iter().any(|cover| cover.place == place)
+        {
+            covers.push(Cover { place, kind });
         }
     }
     covers.sort_by(|one, two| one.place.cmp(&two.place));
