@@ -29,6 +29,10 @@ use crate::kernel;
 use crate::places::Places;
 use crate::server::{self, Door, Service};
 
+/// How often, and after which pauses, a daemon asks for the lock of the one before it: for two seconds.
+const LOCK_TRIES: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 /// Why the daemon could not start. Nothing has changed, agents that run go on.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
@@ -154,18 +158,31 @@ fn lock(places: &Places) -> Result<Flock<fs::File>, StartError> {
     let path = places.lock();
     let place = |source| StartError::Place { path: path.display().to_string(), source };
     let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(place)?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut lock) => {
+    match patient_lock(file) {
+        Some(mut lock) => {
             lock.set_len(0).map_err(place)?;
             writeln!(lock, "{}", std::process::id()).map_err(place)?;
             Ok(lock)
         }
-        Err(_) => {
+        None => {
             let pid = fs::read_to_string(&path).unwrap_or_default();
             let pid = pid.trim();
             Err(StartError::Running(if pid.is_empty() { String::new() } else { format!(" as process {pid}") }))
         }
     }
+}
+
+/// Takes the lock, also of a daemon that was killed a moment ago: its threads, and a shim that it was about to start, hold
+/// its open files until they are gone.
+fn patient_lock(mut file: fs::File) -> Option<Flock<fs::File>> {
+    for _ in 0..LOCK_TRIES {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Some(lock),
+            Err((file, _)) => file,
+        };
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    None
 }
 
 fn make_directory(path: &Path, mode: u32) -> Result<(), StartError> {

@@ -140,7 +140,12 @@ const FAT: &str = "import struct\nb = bytearray(512 * 2048)\nb[0:11] = b'\\xeb\\
     b[36], b[38] = 0x80, 0x29\nb[43:54], b[54:62] = b'NO NAME    ', b'FAT12   '\n\
     b[510:515] = b'\\x55\\xaa\\xf8\\xff\\xff'\nopen('/tmp/fat.img', 'wb').write(b)\n";
 
-/// Where one name has many spellings, rules about names cannot hold, so nothing is allowed there.
+/// A profile without a rule about any name.
+const PLAIN: &str = "name = 'plain'\n\
+    [[files]]\npath = ['/usr', '/etc', '/dev', '/proc']\nallow = 'read,write,exec'\n\
+    [[files]]\npath = '/srv/fat/ws'\nallow = 'all'\n";
+
+/// Where one name has many spellings, rules about names cannot hold, so who has any gets nothing there. Who has none does.
 fn spellings(test: &mut Test) -> Result<()> {
     program(Command::new("python3").args(["-c", FAT]))?.ok("a file system")?;
     let script = "for module in loop vfat nls_cp437 nls_ascii; do modprobe $module; done; mkdir -p /srv/fat && \
@@ -155,6 +160,9 @@ fn spellings(test: &mut Test) -> Result<()> {
     expect(test, &found, &[("a file", "EACCES"), ("its other spelling", "EACCES"), ("a directory", "EACCES")]);
     let why = agentctl(&["why", "--last"])?;
     test.contains("why", &why.stdout, "many spellings");
+    fs::write("/srv/plain.toml", PLAIN)?;
+    let found = answers(&["--profile", "/srv/plain.toml"], "/srv", script)?;
+    expect(test, &found, &[("a file", "OK"), ("its other spelling", "OK"), ("a directory", "OK")]);
     program(Command::new("umount").arg("/srv/fat"))?.ok("umount")?;
     Ok(())
 }
