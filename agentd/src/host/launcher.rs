@@ -51,6 +51,8 @@ pub(super) enum Failure {
     Compile(#[from] CompileError),
     #[error("cannot attach to it")]
     Attach(#[source] io::Error),
+    #[error("what its rules name was told apart in part only")]
+    Unidentified,
     #[error("its start could not be recorded")]
     NotRecorded,
     #[error(transparent)]
@@ -255,7 +257,12 @@ fn load_rules(
     objects: Vec<Object>,
 ) -> Result<u32, Failure> {
     let (agent, AgentSpec { paths, nets, .. }) = (wanted.agent, &wanted.request.spec);
-    let paths = if host.tiers.of(Domain::Files) == Tier::Lsm { paths.as_slice() } else { &[] };
+    let on_files = host.tiers.of(Domain::Files) == Tier::Lsm;
+    // Paired by their order below: one that is missing would be a denial that is missing.
+    if on_files && objects.len() != anchors.len() {
+        return Err(Failure::Unidentified);
+    }
+    let paths = if on_files { paths.as_slice() } else { &[] };
     let resolved: Vec<Resolved> = anchors.iter().zip(objects).flat_map(resolve).collect();
     let compiled = compile(agent, paths, &resolved, nets)?;
     Ok(host.enforcer.load(slot, agent, &compiled)?)

@@ -131,7 +131,7 @@ pub(super) fn arguments(files: &Files<'_>, accel: Accel, memory: Memory) -> Vec<
     add("-object", format!("memory-backend-file,id=ram,size={MEMORY_MIB}M,mem-path={},share={share}", show(files.ram)));
     add("-accel", accel.flag().into());
     add("-cpu", accel.cpu().into());
-    // On one processor, half of all races could not happen.
+    // As hosts have: on one processor nothing runs side by side, and no race of that kind is ever seen.
     add("-smp", "2".into());
     words.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(String::from));
     let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
