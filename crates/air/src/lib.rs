@@ -1,0 +1,1 @@
+//! What is a world made of?

@@ -1,0 +1,1 @@
+//! How does a world go on?
