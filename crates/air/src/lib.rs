@@ -1,1 +1,27 @@
 //! What is a world made of?
+//!
+//! Names, types and values. A type says which values there may be; a value has one encoding, whoever made it; a name stands
+//! for one definition for ever.
+//!
+//! Not here: files, clocks, threads, and what any of it means. Bytes become values and values become bytes.
+
+#![forbid(unsafe_code)]
+
+mod dec;
+mod encode;
+mod hash;
+mod name;
+mod path;
+mod types;
+mod value;
+
+pub use dec::{Dec, DecError, MAX_EXPONENT};
+pub use encode::{check, encode, encoded_len};
+pub use hash::{Hash, HashError};
+pub use name::{MAX_NAME_PART, Name, NameError};
+pub use path::{Path, Step, What, Wrong};
+pub use types::{
+    Case, Field, MAX_CASES, MAX_FIELD_NAME, MAX_FIELDS, MAX_RESOLVED_DEPTH, MAX_TYPE_DEPTH, MAX_TYPE_PARTS, Resolve,
+    Type, TypeError, TypeFault,
+};
+pub use value::{MAX_VALUE_BYTES, MAX_VALUE_PARTS, TwiceError, Value, key_order};
