@@ -8,16 +8,20 @@
 #![forbid(unsafe_code)]
 
 mod dec;
+mod decode;
 mod encode;
 mod hash;
+mod json;
 mod name;
 mod path;
 mod types;
 mod value;
 
 pub use dec::{Dec, DecError, MAX_EXPONENT};
+pub use decode::{Strictness, decode};
 pub use encode::{check, encode, encoded_len};
 pub use hash::{Hash, HashError};
+pub use json::{from_json, to_json};
 pub use name::{MAX_NAME_PART, Name, NameError};
 pub use path::{Path, Step, What, Wrong};
 pub use types::{
