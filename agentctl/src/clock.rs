@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn the_date_is_shown_on_another_day_only() {
-        let stamp = |wall_ns| Stamp { wall_ns, mono_ns: 0 };
+        let stamp = |wall_ns| Stamp { wall_ns, ..Stamp::default() };
         let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
         let then = now.as_nanosecond() as u64;
         let zone = TimeZone::fixed(jiff::tz::offset(1));

@@ -64,6 +64,9 @@ pub(crate) fn sentence(event: &Event) -> String {
         Event::AgentLost { reason, .. } => format!("lost: {}", clean(reason)),
         Event::AgentAdopted { .. } => "found running and adopted".to_owned(),
         Event::ProgramRun { pid, path, .. } => format!("runs {} as process {pid}", clean(path)),
+        Event::JournalBegun { world, key } => format!("journal {world} begins; heads are signed with {key}"),
+        Event::KeyRotated { key } => format!("from here on heads are signed with {key}"),
+        Event::StateSaved { state, .. } => format!("state saved as {state}"),
         Event::DenialsSuppressed { count: n, .. } => {
             format!("{} refused, but not reported one by one", count(*n, "more attempt"))
         }

@@ -14,6 +14,7 @@ pub mod errors;
 pub mod host;
 pub mod journal;
 pub mod kernel;
+pub mod keyring;
 pub mod launch;
 pub mod places;
 pub mod reports;

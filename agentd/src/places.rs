@@ -40,6 +40,11 @@ impl Places {
         self.state.join("journal.sqlite")
     }
 
+    /// The keys that sign.
+    pub fn keys(&self) -> PathBuf {
+        self.state.join("keys")
+    }
+
     /// The socket that clients connect to.
     pub fn socket(&self) -> PathBuf {
         self.runtime.join("agentd.sock")

@@ -24,8 +24,9 @@ use crate::cgroup::Cgroups;
 use crate::clock::HostClock;
 use crate::core::Core;
 use crate::host::{Host, HostPerformer, adopt, begin_polling};
-use crate::journal::{Journal, Opened};
+use crate::journal::Journal;
 use crate::kernel;
+use crate::keyring::{KeyError, Keyring};
 use crate::places::Places;
 use crate::server::{self, Door, Service};
 
@@ -48,6 +49,8 @@ enum StartError {
     },
     #[error(transparent)]
     Journal(#[from] crate::journal::OpenError),
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     #[error("there is no cgroup v2 tree on this host")]
     NoCgroups,
     #[error(transparent)]
@@ -197,12 +200,10 @@ fn set_mode(path: &Path, mode: u32) -> Result<(), StartError> {
 
 fn start(places: &Places) -> Result<(), StartError> {
     let _lock = lock(places)?;
-    let mut state = State::default();
-    let opened = Journal::open(&places.journal(), |record| {
-        // Effects of the past were performed in the past; what is left of them is settled by adoption.
-        drop(state.apply(record.seq, record.stamp, &record.event));
-    })?;
-    let Opened { journal, chain, torn_bytes } = opened;
+    let keyring = Keyring::open(&places.keys())?;
+    let opened = Journal::open::<State>(&places.journal())?;
+    let signer = opened.chain.key.map_or_else(|| keyring.current(), |key| keyring.get(key))?;
+    let (torn_bytes, chain, state) = (opened.torn_bytes, opened.chain, &opened.state);
     if torn_bytes > 0 {
         tracing::warn!(
             bytes = torn_bytes,
@@ -225,11 +226,15 @@ fn start(places: &Places) -> Result<(), StartError> {
     let boot_id = crate::boot::boot_id();
     let host =
         Arc::new(Host::new(places.clone(), cgroups, loaded.enforcer.clone(), loaded.tiers.clone(), loaded.uring_hook));
-    let (core, world) = Core::new(journal, chain, state, Arc::new(HostClock));
+    let (core, world) = Core::new(opened, signer, Arc::new(HostClock));
     let performer = HostPerformer::new(host.clone(), world.clone());
     let core = std::thread::Builder::new().name("core".into()).spawn(move || core.run(performer));
     let core = core.map_err(StartError::Runtime)?;
     if !world.record(started(&boot_id, &loaded.tiers)) {
+        return Err(StartError::NotRecorded);
+    }
+    let current = keyring.current()?;
+    if chain.key.is_some_and(|key| key != current.key()) && !world.rotate(current) {
         return Err(StartError::NotRecorded);
     }
     let adopted = adopt(&host, &world, &boot_id);

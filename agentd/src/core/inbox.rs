@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use agentd_journal::{Hash, Record};
+use agentd_journal::{Hash, Record, Signer};
 use agentd_model::{AgentNumber, Event, Gap, Principal, Seq};
 use agentd_world::{Command, Observation, Refusal, State};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -28,6 +28,13 @@ pub enum Input {
         /// What.
         event: Box<Event>,
         /// Answered once it is durable.
+        reply: oneshot::Sender<bool>,
+    },
+    /// From the next commit on, another key signs.
+    Rotate {
+        /// It.
+        next: Box<Signer>,
+        /// Answered once the old key has vouched for it.
         reply: oneshot::Sender<bool>,
     },
     /// The end of the core; agents go on.
@@ -176,6 +183,13 @@ impl World {
     pub fn record(&self, event: Event) -> bool {
         let (reply, answer) = oneshot::channel();
         let sent = self.inbox.blocking_send(Input::Event { event: Box::new(event), reply });
+        sent.is_ok() && answer.blocking_recv().unwrap_or(false)
+    }
+
+    /// Lets another key sign from now on, and waits until the old one has vouched for it; for threads.
+    pub fn rotate(&self, next: Signer) -> bool {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.inbox.blocking_send(Input::Rotate { next: Box::new(next), reply });
         sent.is_ok() && answer.blocking_recv().unwrap_or(false)
     }
 

@@ -20,13 +20,13 @@ mod inbox;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentd_journal::{Chain, Hash, Record};
-use agentd_model::{Effect, Event, Principal, Seq, Stamp};
+use agentd_journal::{Chain, Hash, Record, Signer};
+use agentd_model::{Effect, Event, Principal, Seq, Stamp, WorldId};
 use agentd_world::{State, command, observe};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::clock::Clock;
-use crate::journal::{AppendError, Journal, Row};
+use crate::journal::{AppendError, Commit, Fold, Journal, Opened, Row, hash_of_saved};
 pub use inbox::{CommandError, Done, Input, LaunchTicket, Launched, Recording, World};
 
 /// Inputs taken in one batch.
@@ -34,6 +34,9 @@ const BATCH: usize = 256;
 
 /// How long to wait before an observation that could not be written is tried again.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// Records after which the state is saved again.
+const SAVE_EVERY: u64 = 10_000;
 
 /// Does what the world wants done. Quick: whatever takes long is started here and reports back as an observation.
 pub trait Performer: Send {
@@ -48,7 +51,9 @@ pub trait Performer: Send {
 pub struct Core {
     state: State,
     chain: Chain,
+    saved: Seq,
     journal: Journal,
+    signer: Signer,
     clock: Arc<dyn Clock>,
     inbox: mpsc::Receiver<Input>,
     published: watch::Sender<Arc<State>>,
@@ -70,16 +75,32 @@ struct Batch {
     tickets: Vec<LaunchTicket>,
     answers: Vec<inbox::Answer>,
     retry: Vec<inbox::Seen>,
+    saved: Option<Vec<u8>>,
+}
+
+impl Fold for State {
+    type Body = Event;
+
+    fn restore(bytes: &[u8]) -> Option<State> {
+        State::restore(bytes)
+    }
+
+    fn take(&mut self, record: &Record) {
+        // Effects of the past were performed in the past; what is left of them is settled by adoption.
+        drop(self.apply(record.seq, record.stamp, &record.event));
+    }
 }
 
 impl Core {
-    /// A core over an opened journal, and the handle by which everybody else speaks to it.
-    pub fn new(journal: Journal, chain: Chain, state: State, clock: Arc<dyn Clock>) -> (Core, World) {
+    /// A core over an opened journal, and the handle by which everybody else speaks to it. `signer` has the key that the
+    /// journal's next head is to be signed with.
+    pub fn new(opened: Opened<State>, signer: Signer, clock: Arc<dyn Clock>) -> (Core, World) {
+        let Opened { journal, chain, state, saved, .. } = opened;
         let (sender, inbox) = mpsc::channel(1024);
         let (published, watching) = watch::channel(Arc::new(state.clone()));
         let (records, _) = broadcast::channel(4096);
         let world = World { inbox: sender, state: watching, records: records.clone() };
-        (Core { state, chain, journal, clock, inbox, published, records }, world)
+        (Core { state, chain, saved, journal, signer, clock, inbox, published, records }, world)
     }
 
     /// Runs until every handle is gone or somebody sends [`Input::Stop`].
@@ -101,20 +122,40 @@ impl Core {
                     Err(_) => break,
                 }
             }
-            held = self.take(inputs, &mut performer);
+            held = vec![];
+            for piece in pieces(inputs) {
+                held.extend(self.take(piece, &mut performer));
+            }
             if !held.is_empty() {
                 std::thread::sleep(RETRY);
             }
         }
     }
 
+    /// Saves the state with the batch, if enough has happened since the last time.
+    fn save(&mut self, stamp: Stamp, batch: &mut Batch) {
+        let Some(key) = self.chain.key.filter(|_| self.chain.seq.0 - self.saved.0 >= SAVE_EVERY) else { return };
+        let bytes = self.state.save();
+        let event = Event::StateSaved { state: hash_of_saved(&bytes), key };
+        self.extend(vec![event], stamp, batch);
+        batch.saved = Some(bytes);
+    }
+
     /// Takes one batch. Gives back the observations that could not be written.
     fn take(&mut self, inputs: Vec<Input>, performer: &mut impl Performer) -> Vec<inbox::Seen> {
         let before = (self.state.clone(), self.chain);
+        let next = inputs.iter().find_map(|input| match input {
+            Input::Rotate { next, .. } => Some(next.as_ref().clone()),
+            _ => None,
+        });
         let stamp = self.clock.stamp();
         let mut batch = Batch::default();
         for input in inputs {
             self.decide(input, stamp, &mut batch);
+        }
+        // The head of a rotation says nothing else, so the state is saved another time.
+        if next.is_none() {
+            self.save(stamp, &mut batch);
         }
         if let Err(error) = self.write(&mut batch) {
             tracing::error!(error = &error as &dyn std::error::Error, "the journal cannot be written");
@@ -124,6 +165,12 @@ impl Core {
                 answer.refuse(&reason);
             }
             return batch.retry;
+        }
+        if let Some(next) = next {
+            self.signer = next;
+        }
+        if batch.saved.is_some() {
+            self.saved = self.chain.seq;
         }
         self.publish(batch, performer);
         vec![]
@@ -155,6 +202,10 @@ impl Core {
                     None => batch.retry.push(inbox::Seen { observation, reply: None }),
                 }
             }
+            Input::Rotate { next, reply } => {
+                self.extend(vec![Event::KeyRotated { key: next.key() }], stamp, batch);
+                batch.answers.push(inbox::Answer::Seen { reply, meant_something: true });
+            }
             Input::Event { event, reply } => {
                 self.extend(vec![*event], stamp, batch);
                 batch.answers.push(inbox::Answer::Seen { reply, meant_something: true });
@@ -164,7 +215,9 @@ impl Core {
 
     /// Appends events to the chain and the state, in memory. Returns the number of the last.
     fn extend(&mut self, events: Vec<Event>, stamp: Stamp, batch: &mut Batch) -> Seq {
-        for event in events {
+        let begun = || Event::JournalBegun { world: WorldId(stamp.entropy.0), key: self.signer.key() };
+        let begun = (self.chain.seq == Seq(0) && !events.is_empty()).then(begun);
+        for event in begun.into_iter().chain(events) {
             let (cause, previous) = (self.cause_of(&event), self.chain.head);
             let (seq, bytes) = self.chain.append(stamp, cause, event.clone());
             batch.effects.extend(self.state.apply(seq, stamp, &event));
@@ -195,7 +248,9 @@ impl Core {
             bytes: std::mem::take(&mut pending.bytes),
         };
         let rows: Vec<Row> = batch.pending.iter_mut().map(row).collect();
-        self.journal.append(&rows, &self.chain)
+        let head = self.chain.head();
+        let signature = self.signer.sign_head(&head);
+        self.journal.append(&Commit { rows: &rows, head, signature, saved: batch.saved.as_deref(), blobs: &[] })
     }
 
     /// The batch is on disk: now the others may know, and things may be done.
@@ -218,6 +273,22 @@ impl Core {
             answer.send();
         }
     }
+}
+
+/// What goes to the disk together: everything, but for a change of keys, which ends a commit.
+fn pieces(inputs: Vec<Input>) -> Vec<Vec<Input>> {
+    let mut pieces = vec![vec![]];
+    for input in inputs {
+        let ends = matches!(input, Input::Rotate { .. });
+        if let Some(piece) = pieces.last_mut() {
+            piece.push(input);
+        }
+        if ends {
+            pieces.push(vec![]);
+        }
+    }
+    pieces.retain(|piece| !piece.is_empty());
+    pieces
 }
 
 #[cfg(test)]

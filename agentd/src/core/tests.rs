@@ -34,8 +34,8 @@ impl Bench {
     fn new(name: &str) -> Bench {
         let directory = std::env::temp_dir().join(format!("agentd-core-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
-        let opened = Journal::open(&directory.join("journal.sqlite"), |_| ()).unwrap();
-        let (core, world) = Core::new(opened.journal, opened.chain, State::default(), Arc::new(HostClock));
+        let opened = Journal::open(&directory.join("journal.sqlite")).unwrap();
+        let (core, world) = Core::new(opened, Signer::from_seed(&[1; 32]), Arc::new(HostClock));
         let performer = Recorder::default();
         let thread = std::thread::spawn({
             let performer = performer.clone();
@@ -84,7 +84,7 @@ fn what_was_acknowledged_is_on_disk_before_it_is_performed() {
     let bench = Bench::new("durable");
     let done = bench.spawn(1, "worker").unwrap();
     let reader = crate::journal::Reader::open(&bench.directory.join("journal.sqlite")).unwrap();
-    assert!(matches!(reader.get(done.seq).unwrap().unwrap().0.event, Event::AgentRequested { .. }));
+    assert!(matches!(reader.get::<Event>(done.seq).unwrap().unwrap().0.event, Event::AgentRequested { .. }));
     assert_eq!(*bench.performer.0.lock().unwrap(), [Effect::Launch { agent: AgentNumber(1) }]);
     assert!(matches!(bench.spawn(2, "worker"), Err(CommandError::Refused(_))));
 }
@@ -115,6 +115,6 @@ fn followers_see_every_record_in_order() {
     for (number, name) in [(1, "a"), (2, "b"), (3, "c")] {
         bench.spawn(number, name).unwrap();
     }
-    let seqs: Vec<_> = (0..3).map(|_| records.blocking_recv().unwrap().0.seq.0).collect();
-    assert_eq!(seqs, [1, 2, 3]);
+    let seqs: Vec<_> = (0..4).map(|_| records.blocking_recv().unwrap().0.seq.0).collect();
+    assert_eq!(seqs, [1, 2, 3, 4]);
 }

@@ -1,24 +1,36 @@
-//! The journal on disk: SQLite holds the records, one writer appends them.
+//! A journal on disk: SQLite holds the records, one writer appends them.
 //!
-//! Two tables. `record(seq, bytes)` holds the records as `agentd_journal` specifies them; `head(seq, hash)` has one row,
-//! the newest record and its hash, and is written in the same transaction. The database is in WAL mode with
+//! ```text
+//! record    seq, agent, bytes      what happened, as `agentd_journal` specifies it; agent is an index
+//! signature seq, hash, bytes       each head that was acknowledged, and who vouches for it; the newest is the head
+//! saved     seq, bytes             the state, as the record of that number says; the newest two are kept
+//! blob      hash, bytes            large values, by their hash
+//! ```
+//!
+//! Records, their head's signature and what they refer to are written in one transaction. The database is in WAL mode with
 //! `synchronous = FULL`, so a transaction that [`Journal::append`] returned from is on disk.
 //!
-//! Opening reads everything: the chain is verified from the first record to the head. What was cut off by a crash never
-//! got as far as a commit; it lies in the write-ahead log, and [`Opened::torn_bytes`] says how much of it there was.
-//! Damage to what was committed is an error that names the record; nothing is ever repaired silently.
+//! Opening reads what came after the newest saved state and verifies it up to the signed head; [`verify`] reads everything.
+//! What was cut off by a crash never got as far as a commit; it lies in the write-ahead log, and
+//! [`Opened::torn_bytes`] says how much of it there was. Damage to what was committed is an error that names the record;
+//! nothing is ever repaired silently.
 //!
-//! The writer lives on the core's thread; [`Reader`]s have their own connections and see committed records only.
+//! The writer lives on one thread; [`Reader`]s have their own connections and see committed records only.
 
+mod verify;
 mod wal;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agentd_journal::{Chain, Damage, DecodeError, Hash, Record};
-use agentd_model::{AgentNumber, Seq};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use agentd_journal::{
+    Body, Chain, Damage, DamageKind, DecodeError, Hash, Head, KeyChange, Record, Signature, hash_of_record,
+};
+use agentd_model::{AgentNumber, Event, Seq};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
+
+pub use verify::{Verified, verify};
 
 /// The one writer.
 pub struct Journal {
@@ -27,13 +39,29 @@ pub struct Journal {
 }
 
 /// A journal that was opened, and what was found in it.
-pub struct Opened {
+pub struct Opened<S> {
     /// The writer.
     pub journal: Journal,
     /// Where the chain ends.
     pub chain: Chain,
+    /// The state that its records make.
+    pub state: S,
+    /// The record with which the newest saved state was saved, from where reading began; 0: it began at the beginning.
+    pub saved: Seq,
     /// Bytes of an unfinished write that a crash left behind and that were cut.
     pub torn_bytes: u64,
+}
+
+/// A state that is a fold over records.
+pub trait Fold: Default {
+    /// What the records say.
+    type Body: Body;
+
+    /// The state as it was saved, if this program can read it.
+    fn restore(bytes: &[u8]) -> Option<Self>;
+
+    /// Takes in what happened next.
+    fn take(&mut self, record: &Record<Self::Body>);
 }
 
 /// Why a journal could not be opened for appending.
@@ -83,8 +111,18 @@ pub struct AppendError {
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS record (seq INTEGER PRIMARY KEY, agent INTEGER, bytes BLOB NOT NULL) STRICT;
     CREATE INDEX IF NOT EXISTS record_agent ON record (agent, seq) WHERE agent IS NOT NULL;
-    CREATE TABLE IF NOT EXISTS head (only INTEGER PRIMARY KEY CHECK (only = 1), seq INTEGER NOT NULL, hash BLOB NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS signature (seq INTEGER PRIMARY KEY, hash BLOB NOT NULL, bytes BLOB NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS saved (seq INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS blob (hash BLOB PRIMARY KEY, bytes BLOB NOT NULL) STRICT, WITHOUT ROWID;
 ";
+
+/// Context of the hash of saved bytes.
+const SAVED: &str = "agentd 2026-11-21 saved state v1";
+
+/// What a record of a saved state says of it.
+pub fn hash_of_saved(bytes: &[u8]) -> Hash {
+    Hash(blake3::derive_key(SAVED, bytes))
+}
 
 /// A record as the writer takes it.
 pub struct Row {
@@ -96,9 +134,23 @@ pub struct Row {
     pub bytes: Vec<u8>,
 }
 
+/// What goes to the disk together.
+pub struct Commit<'a> {
+    /// Records, in order.
+    pub rows: &'a [Row],
+    /// The head that they make.
+    pub head: Head,
+    /// Who vouches for it.
+    pub signature: Signature,
+    /// The state, if the last row says that it was saved.
+    pub saved: Option<&'a [u8]>,
+    /// Values that the records refer to.
+    pub blobs: &'a [(Hash, Vec<u8>)],
+}
+
 impl Journal {
-    /// Opens or makes the journal, and hands every record to `replay`, oldest first.
-    pub fn open(path: &Path, mut replay: impl FnMut(Record)) -> Result<Opened, OpenError> {
+    /// Opens or makes a journal, and folds its records from the newest saved state on.
+    pub fn open<S: Fold>(path: &Path) -> Result<Opened<S>, OpenError> {
         let io = |source| OpenError::Io { path: path.to_owned(), source };
         let database = |source| OpenError::Database { path: path.to_owned(), source };
         let damaged = |damage| OpenError::Damaged { path: path.to_owned(), damage };
@@ -111,47 +163,113 @@ impl Journal {
         connection.pragma_update(None, "synchronous", "FULL").map_err(database)?;
         connection.execute_batch(SCHEMA).map_err(database)?;
 
-        let mut chain = Chain::EMPTY;
-        let mut statement = connection.prepare("SELECT bytes FROM record ORDER BY seq").map_err(database)?;
-        let mut rows = statement.query([]).map_err(database)?;
+        let (mut chain, mut state, saved) = start::<S>(&connection).map_err(database)?.map_err(damaged)?;
+        let mut statement =
+            connection.prepare("SELECT bytes FROM record WHERE seq > ?1 ORDER BY seq").map_err(database)?;
+        let mut rows = statement.query([saved.0 as i64]).map_err(database)?;
         while let Some(row) = rows.next().map_err(database)? {
-            let bytes: Vec<u8> = row.get(0).map_err(database)?;
-            replay(chain.check(&bytes).map_err(damaged)?);
+            let bytes = row.get_ref(0).map_err(database)?.as_blob().map_err(|error| database(error.into()))?;
+            let record = chain.check::<S::Body>(bytes).map_err(damaged)?;
+            if record.event.key_change().is_some_and(KeyChange::ends_a_commit) {
+                let signature = read_signature(&connection, record.seq).map_err(database)?;
+                chain.check_signature(signature.as_ref().map(|(_, signature)| signature)).map_err(damaged)?;
+            }
+            state.take(&record);
         }
         drop(rows);
         drop(statement);
-        chain.check_end(&read_head(&connection).map_err(database)?).map_err(damaged)?;
+        let (head, signature) = read_head(&connection).map_err(database)?;
+        chain.check_end(&head, signature.as_ref()).map_err(damaged)?;
         // A full disk is no reason not to start: what cannot be written later is refused then.
         if let Err(error) = wal::make_room(&path.with_extension("sqlite-wal")) {
             tracing::warn!(%error, "no room can be made for the journal's log");
         }
-        Ok(Opened { journal: Journal { connection, path: path.to_owned() }, chain, torn_bytes })
+        Ok(Opened { journal: Journal { connection, path: path.to_owned() }, chain, state, saved, torn_bytes })
     }
 
-    /// Appends records and the head that they make, in one transaction; on disk when it returns.
-    pub fn append(&mut self, rows: &[Row], head: &Chain) -> Result<(), AppendError> {
+    /// Appends records and all that belongs to them, in one transaction; on disk when it returns.
+    pub fn append(&mut self, commit: &Commit<'_>) -> Result<(), AppendError> {
         let write = |connection: &mut Connection| {
             let transaction = connection.transaction()?;
-            {
-                let mut insert =
-                    transaction.prepare_cached("INSERT INTO record (seq, agent, bytes) VALUES (?1, ?2, ?3)")?;
-                for row in rows {
-                    insert.execute(params![row.seq.0 as i64, row.agent.map(|agent| agent.0), row.bytes])?;
-                }
-                transaction
-                    .prepare_cached("INSERT OR REPLACE INTO head (only, seq, hash) VALUES (1, ?1, ?2)")?
-                    .execute(params![head.seq.0 as i64, head.head.0.as_slice()])?;
-            }
+            write(&transaction, commit)?;
             transaction.commit()
         };
         write(&mut self.connection).map_err(|source| AppendError { path: self.path.clone(), source })
     }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
-fn read_head(connection: &Connection) -> Result<Chain, rusqlite::Error> {
-    let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 32]>(1)?));
-    let head = connection.query_row("SELECT seq, hash FROM head", [], row).optional()?;
-    Ok(head.map_or(Chain::EMPTY, |(seq, hash)| Chain { seq: Seq(seq as u64), head: Hash(hash) }))
+fn write(transaction: &Transaction<'_>, commit: &Commit<'_>) -> Result<(), rusqlite::Error> {
+    for (hash, bytes) in commit.blobs {
+        transaction
+            .prepare_cached("INSERT OR IGNORE INTO blob (hash, bytes) VALUES (?1, ?2)")?
+            .execute(params![hash.0.as_slice(), bytes])?;
+    }
+    let mut insert = transaction.prepare_cached("INSERT INTO record (seq, agent, bytes) VALUES (?1, ?2, ?3)")?;
+    for row in commit.rows {
+        insert.execute(params![row.seq.0 as i64, row.agent.map(|agent| agent.0), row.bytes])?;
+    }
+    let (seq, hash) = (commit.head.seq.0 as i64, commit.head.hash.0);
+    transaction.prepare_cached("INSERT INTO signature (seq, hash, bytes) VALUES (?1, ?2, ?3)")?.execute(params![
+        seq,
+        hash.as_slice(),
+        commit.signature.0.as_slice()
+    ])?;
+    if let Some(bytes) = commit.saved {
+        transaction.execute("INSERT INTO saved (seq, bytes) VALUES (?1, ?2)", params![seq, bytes])?;
+        transaction
+            .execute("DELETE FROM saved WHERE seq NOT IN (SELECT seq FROM saved ORDER BY seq DESC LIMIT 2)", [])?;
+    }
+    Ok(())
+}
+
+/// Where reading begins: at the newest state that this program can read, else at the first record.
+#[allow(clippy::type_complexity, reason = "two kinds of failure, kept apart because one names a record")]
+fn start<S: Fold>(connection: &Connection) -> Result<Result<(Chain, S, Seq), Damage>, rusqlite::Error> {
+    let mut statement = connection.prepare("SELECT seq, bytes FROM saved ORDER BY seq DESC")?;
+    let rows = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+    for row in rows {
+        let (seq, bytes) = row?;
+        let seq = Seq(seq as u64);
+        let Some(record) = read_record(connection, seq)? else {
+            return Ok(Err(Damage { at: seq, kind: DamageKind::Missing }));
+        };
+        let chain = match Chain::resume::<S::Body>(seq, &record, hash_of_saved(&bytes)) {
+            Ok(chain) => chain,
+            Err(damage) => return Ok(Err(damage)),
+        };
+        // A state of another version of this program is no damage; an older one may do, or the records themselves.
+        if let Some(state) = S::restore(&bytes) {
+            return Ok(Ok((chain, state, seq)));
+        }
+    }
+    Ok(Ok((Chain::EMPTY, S::default(), Seq(0))))
+}
+
+fn read_record(connection: &Connection, seq: Seq) -> Result<Option<Vec<u8>>, rusqlite::Error> {
+    let mut statement = connection.prepare_cached("SELECT bytes FROM record WHERE seq = ?1")?;
+    statement.query_row([seq.0 as i64], |row| row.get(0)).optional()
+}
+
+fn read_signature(connection: &Connection, seq: Seq) -> Result<Option<(Hash, Signature)>, rusqlite::Error> {
+    let mut statement = connection.prepare_cached("SELECT hash, bytes FROM signature WHERE seq = ?1")?;
+    let row = statement.query_row([seq.0 as i64], |row| Ok((row.get::<_, [u8; 32]>(0)?, row.get::<_, [u8; 64]>(1)?)));
+    Ok(row.optional()?.map(|(hash, bytes)| (Hash(hash), Signature(bytes))))
+}
+
+/// The head that was acknowledged last.
+fn read_head(connection: &Connection) -> Result<(Head, Option<Signature>), rusqlite::Error> {
+    let newest: Option<i64> = connection.query_row("SELECT max(seq) FROM signature", [], |row| row.get(0))?;
+    let Some(seq) = newest.map(|seq| Seq(seq as u64)) else {
+        return Ok((Head { seq: Seq(0), hash: Hash::ZERO }, None));
+    };
+    let found = read_signature(connection, seq)?;
+    let hash = found.map_or(Hash::ZERO, |(hash, _)| hash);
+    Ok((Head { seq, hash }, found.map(|(_, signature)| signature)))
 }
 
 /// Reads committed records while the writer writes.
@@ -172,7 +290,7 @@ pub enum ReadError {
 }
 
 /// A record with its hash.
-pub type Hashed = (Record, Hash);
+pub type Hashed<B = Event> = (Record<B>, Hash);
 
 impl Reader {
     /// Opens a second, reading connection to a journal that the writer has opened.
@@ -183,14 +301,17 @@ impl Reader {
     }
 
     /// One record.
-    pub fn get(&self, seq: Seq) -> Result<Option<Hashed>, ReadError> {
-        let mut statement = self.connection.prepare_cached("SELECT bytes FROM record WHERE seq = ?1")?;
-        let bytes: Option<Vec<u8>> = statement.query_row([seq.0 as i64], |row| row.get(0)).optional()?;
-        bytes.map(decode).transpose()
+    pub fn get<B: Body>(&self, seq: Seq) -> Result<Option<Hashed<B>>, ReadError> {
+        read_record(&self.connection, seq)?.map(decode).transpose()
     }
 
     /// The first `most` records after `after`, oldest first; only those about `agent`, if one is given.
-    pub fn page(&self, agent: Option<AgentNumber>, after: Seq, most: u32) -> Result<Vec<Hashed>, ReadError> {
+    pub fn page<B: Body>(
+        &self,
+        agent: Option<AgentNumber>,
+        after: Seq,
+        most: u32,
+    ) -> Result<Vec<Hashed<B>>, ReadError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT bytes FROM record WHERE seq > ?1 AND (?2 IS NULL OR agent = ?2) ORDER BY seq LIMIT ?3",
         )?;
@@ -199,7 +320,12 @@ impl Reader {
     }
 
     /// Records after `after`, oldest first; only those about `agent`, if one is given; the newest `last` of them.
-    pub fn list(&self, agent: Option<AgentNumber>, after: Seq, last: u32) -> Result<Vec<Hashed>, ReadError> {
+    pub fn list<B: Body>(
+        &self,
+        agent: Option<AgentNumber>,
+        after: Seq,
+        last: u32,
+    ) -> Result<Vec<Hashed<B>>, ReadError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT bytes FROM record WHERE seq > ?1 AND (?2 IS NULL OR agent = ?2) ORDER BY seq DESC LIMIT ?3",
         )?;
@@ -208,10 +334,22 @@ impl Reader {
         records.reverse();
         Ok(records)
     }
+
+    /// The head that was acknowledged last, and who vouches for it; `None` before the first record.
+    pub fn head(&self) -> Result<Option<(Head, Signature)>, ReadError> {
+        let (head, signature) = read_head(&self.connection)?;
+        Ok(signature.map(|signature| (head, signature)))
+    }
+
+    /// A value by its hash.
+    pub fn blob(&self, hash: Hash) -> Result<Option<Vec<u8>>, ReadError> {
+        let mut statement = self.connection.prepare_cached("SELECT bytes FROM blob WHERE hash = ?1")?;
+        Ok(statement.query_row([hash.0.as_slice()], |row| row.get(0)).optional()?)
+    }
 }
 
-fn decode(bytes: Vec<u8>) -> Result<Hashed, ReadError> {
-    Ok((Record::decode(&bytes)?, Hash::of_record(&bytes)))
+fn decode<B: Body>(bytes: Vec<u8>) -> Result<Hashed<B>, ReadError> {
+    Ok((Record::decode(&bytes)?, hash_of_record(&bytes)))
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use agentd_model::{AgentNumber, Event, Stamp};
+use agentd_journal::Signer;
+use agentd_model::{AgentNumber, Event, Stamp, WorldId};
 
 use super::*;
 
@@ -28,19 +29,58 @@ impl Drop for Directory {
     }
 }
 
-fn open(directory: &Directory) -> Result<(Opened, usize), OpenError> {
-    let mut count = 0;
-    let opened = Journal::open(&directory.journal(), |_| count += 1)?;
+/// Counts.
+#[derive(Default)]
+struct Count(u64);
+
+impl Fold for Count {
+    type Body = Event;
+
+    fn restore(bytes: &[u8]) -> Option<Count> {
+        Some(Count(u64::from_be_bytes(bytes.try_into().ok()?)))
+    }
+
+    fn take(&mut self, record: &Record) {
+        assert!(!matches!(record.event, Event::StateSaved { .. }), "what was saved is not taken again");
+        self.0 += 1;
+    }
+}
+
+fn signer() -> Signer {
+    Signer::from_seed(&[3; 32])
+}
+
+fn open(directory: &Directory) -> Result<(Opened<Count>, u64), OpenError> {
+    let opened = Journal::open::<Count>(&directory.journal())?;
+    let count = opened.state.0;
     Ok((opened, count))
 }
 
-fn append(opened: &mut Opened, agents: std::ops::Range<u32>) {
+fn commit(opened: &mut Opened<Count>, events: Vec<Event>, saved: Option<&[u8]>, signer: &Signer) {
     let mut rows = vec![];
-    for agent in agents.map(AgentNumber) {
-        let (seq, bytes) = opened.chain.append(Stamp::default(), None, Event::AgentAdopted { agent });
-        rows.push(Row { seq, agent: Some(agent), bytes });
+    for event in events {
+        let agent = event.agent();
+        let (seq, bytes) = opened.chain.append(Stamp::default(), None, event);
+        rows.push(Row { seq, agent, bytes });
     }
-    opened.journal.append(&rows, &opened.chain).unwrap();
+    let head = opened.chain.head();
+    let signature = signer.sign_head(&head);
+    opened.journal.append(&Commit { rows: &rows, head, signature, saved, blobs: &[] }).unwrap();
+}
+
+/// Appends an event for each agent; the first record of all begins the journal.
+fn append(opened: &mut Opened<Count>, agents: std::ops::Range<u32>) {
+    let first = opened.chain.seq == Seq(0);
+    let begun = Event::JournalBegun { world: WorldId([1; 16]), key: signer().key() };
+    let adopted = agents.skip(usize::from(first)).map(|agent| Event::AgentAdopted { agent: AgentNumber(agent) });
+    let events = first.then_some(begun).into_iter().chain(adopted).collect();
+    commit(opened, events, None, &signer());
+}
+
+fn save(opened: &mut Opened<Count>, count: u64) {
+    let bytes = count.to_be_bytes();
+    let event = Event::StateSaved { state: hash_of_saved(&bytes), key: signer().key() };
+    commit(opened, vec![event], Some(&bytes), &signer());
 }
 
 #[test]
@@ -54,10 +94,10 @@ fn what_was_appended_is_there_after_reopening() {
     let (opened, count) = open(&directory).unwrap();
     assert_eq!((opened.chain, count, opened.torn_bytes), (head, 5, 0));
     let reader = Reader::open(&directory.journal()).unwrap();
-    assert_eq!(reader.get(Seq(5)).unwrap().unwrap().1, head.head);
-    let of_two = reader.list(Some(AgentNumber(2)), Seq(0), 10).unwrap();
+    assert_eq!(reader.get::<Event>(Seq(5)).unwrap().unwrap().1, head.head);
+    let of_two = reader.list::<Event>(Some(AgentNumber(2)), Seq(0), 10).unwrap();
     assert_eq!(of_two.iter().map(|(record, _)| record.seq).collect::<Vec<_>>(), [Seq(3)]);
-    assert_eq!(reader.list(None, Seq(1), 2).unwrap()[0].0.seq, Seq(4));
+    assert_eq!(reader.list::<Event>(None, Seq(1), 2).unwrap()[0].0.seq, Seq(4));
 }
 
 #[test]
@@ -66,7 +106,8 @@ fn a_changed_missing_or_cut_record_is_named() {
         ("UPDATE record SET bytes = zeroblob(9) WHERE seq = 2", 2),
         ("DELETE FROM record WHERE seq = 2", 2),
         ("DELETE FROM record WHERE seq = 4", 4),
-        ("UPDATE head SET hash = zeroblob(32)", 4),
+        ("UPDATE signature SET hash = zeroblob(32)", 4),
+        ("UPDATE signature SET bytes = zeroblob(64)", 4),
     ] {
         let directory = Directory::new("damage");
         let (mut opened, _) = open(&directory).unwrap();
@@ -78,6 +119,53 @@ fn a_changed_missing_or_cut_record_is_named() {
             Err(other) => panic!("{statement}: {other:?}"),
             Ok(_) => panic!("{statement}: opened"),
         }
+    }
+}
+
+#[test]
+fn opening_begins_at_the_newest_saved_state() {
+    let directory = Directory::new("saved");
+    let (mut opened, _) = open(&directory).unwrap();
+    append(&mut opened, 0..3);
+    save(&mut opened, 100);
+    append(&mut opened, 3..5);
+    drop(opened);
+    let (mut opened, count) = open(&directory).unwrap();
+    assert_eq!((count, opened.saved, opened.chain.seq), (102, Seq(4), Seq(6)));
+    assert_eq!(verify::<Event>(&directory.journal(), |_| ()).unwrap().signatures, 3);
+    // Older records may be damaged unseen by opening; who verifies sees it.
+    let sql = |text: &str| Connection::open(directory.journal()).unwrap().execute(text, []).unwrap();
+    sql("UPDATE record SET bytes = zeroblob(9) WHERE seq = 2");
+    let at = |result| match result {
+        Err(OpenError::Damaged { damage, .. }) => damage.at,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(at(verify::<Event>(&directory.journal(), |_| ()).map(drop)), Seq(2));
+    // What is before a saved state can be put away, and the rest still verifies.
+    append(&mut opened, 5..6);
+    drop(opened);
+    sql("DELETE FROM record WHERE seq < 4");
+    sql("DELETE FROM signature WHERE seq < 4");
+    assert_eq!(verify::<Event>(&directory.journal(), |_| ()).unwrap().first, Seq(4));
+    assert_eq!(open(&directory).unwrap().1, 103);
+    // A saved state that is not the one that was recorded is damage.
+    sql("UPDATE saved SET bytes = zeroblob(8)");
+    assert_eq!(at(open(&directory).map(drop)), Seq(4));
+    assert_eq!(at(verify::<Event>(&directory.journal(), |_| ()).map(drop)), Seq(4));
+}
+
+#[test]
+fn a_rotation_that_the_old_key_did_not_sign_is_damage() {
+    let next = Signer::from_seed(&[4; 32]);
+    for (by, sound) in [(signer(), true), (next.clone(), false)] {
+        let directory = Directory::new("rotation");
+        let (mut opened, _) = open(&directory).unwrap();
+        append(&mut opened, 0..2);
+        commit(&mut opened, vec![Event::KeyRotated { key: next.key() }], None, &by);
+        commit(&mut opened, vec![Event::AgentAdopted { agent: AgentNumber(7) }], None, &next);
+        drop(opened);
+        assert_eq!(open(&directory).is_ok(), sound);
+        assert_eq!(verify::<Event>(&directory.journal(), |_| ()).is_ok(), sound);
     }
 }
 

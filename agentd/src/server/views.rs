@@ -11,7 +11,7 @@ use crate::journal::Reader;
 pub(super) fn daemon_view(service: &Service) -> DaemonView {
     let state = service.world.state();
     let newest = Reader::open(&service.places.journal())
-        .and_then(|reader| reader.list(None, agentd_model::Seq(0), 1))
+        .and_then(|reader| reader.list::<agentd_model::Event>(None, agentd_model::Seq(0), 1))
         .ok()
         .and_then(|mut records| records.pop());
     DaemonView {

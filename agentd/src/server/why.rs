@@ -17,7 +17,7 @@ const LONGEST_CHAIN: usize = 16;
 pub(super) fn explain(seq: Seq, caller: Caller, service: &Service) -> Result<ExplanationView, ErrorObject> {
     let failed = |error: ReadError| ErrorObject::from_error(ErrorCode::Failed, &error);
     let reader = Reader::open(&service.places.journal()).map_err(failed)?;
-    let found = reader.get(seq).map_err(failed)?;
+    let found = reader.get::<Event>(seq).map_err(failed)?;
     let Some((record, hash)) = found else {
         caller.must_operate()?;
         return Err(ErrorObject::new(ErrorCode::Failed, format!("there is no record {seq}")).hint("agentctl audit"));

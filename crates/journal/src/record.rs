@@ -1,46 +1,75 @@
 //! One record: its bytes, its hash, and the strict way back.
 
-use std::fmt;
-
-use agentd_model::{Event, Seq, Stamp};
+use agentd_model::{Event, Hash, PublicKey, Seq, Stamp};
 use minicbor::{Decode, Encode};
 
 /// Version of the record format, the first item of every record.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Context of the key derivation that makes a record's hash different from any other use of BLAKE3.
-const CONTEXT: &str = "agentd 2026-11-21 journal record v1";
+const CONTEXT: &str = "agentd 2026-11-21 journal record v2";
 
-/// BLAKE3 hash of a record.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
-#[cbor(transparent)]
-pub struct Hash(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 32]);
+/// The hash of a record's bytes.
+pub fn hash_of_record(bytes: &[u8]) -> Hash {
+    Hash(blake3::derive_key(CONTEXT, bytes))
+}
 
-impl Hash {
-    /// Stands before the first record.
-    pub const ZERO: Hash = Hash([0; 32]);
+/// What a record may say: a closed set of events, some of which are about the journal itself.
+pub trait Body: Clone + Encode<()> + for<'b> Decode<'b, ()> {
+    /// The key that this record names, if it names one.
+    fn key_change(&self) -> Option<KeyChange>;
 
-    /// The hash of a record's bytes.
-    pub fn of_record(bytes: &[u8]) -> Hash {
-        Hash(blake3::derive_key(CONTEXT, bytes))
+    /// Hash of the state and the key in force, if this record says that the state was saved.
+    fn saved_state(&self) -> Option<(Hash, PublicKey)>;
+}
+
+/// How a record names a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyChange {
+    /// The journal begins with it.
+    Begun(PublicKey),
+    /// The old key vouches for it.
+    Rotated(PublicKey),
+    /// It vouches for itself.
+    TakenOver(PublicKey),
+}
+
+impl KeyChange {
+    /// The key, in force from the next head on; for all but a rotation also for the head with this record.
+    pub fn key(self) -> PublicKey {
+        match self {
+            KeyChange::Begun(key) | KeyChange::Rotated(key) | KeyChange::TakenOver(key) => key,
+        }
     }
 }
 
-impl fmt::Display for Hash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+impl KeyChange {
+    /// Whether the head with this record must have been signed: a change of keys ends a commit.
+    pub fn ends_a_commit(self) -> bool {
+        !matches!(self, KeyChange::Begun(_))
     }
 }
 
-impl fmt::Debug for Hash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
+impl Body for Event {
+    fn key_change(&self) -> Option<KeyChange> {
+        match self {
+            Event::JournalBegun { key, .. } => Some(KeyChange::Begun(*key)),
+            Event::KeyRotated { key } => Some(KeyChange::Rotated(*key)),
+            _ => None,
+        }
+    }
+
+    fn saved_state(&self) -> Option<(Hash, PublicKey)> {
+        match self {
+            Event::StateSaved { state, key } => Some((*state, *key)),
+            _ => None,
+        }
     }
 }
 
 /// One thing that happened, with its place in the order of things.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct Record<B = Event> {
     /// Position, from 1.
     pub seq: Seq,
     /// Hash of the record before.
@@ -50,7 +79,7 @@ pub struct Record {
     /// The record that brought it about.
     pub cause: Option<Seq>,
     /// What happened.
-    pub event: Event,
+    pub event: B,
 }
 
 /// Why bytes are not a record.
@@ -59,8 +88,8 @@ pub enum DecodeError {
     /// Not CBOR, or not of this shape.
     #[error("the bytes are not a record: {0}")]
     Shape(String),
-    /// A later format.
-    #[error("the record has format {0}, this program reads 1")]
+    /// Another format.
+    #[error("the record has format {0}, this program reads {VERSION}")]
     Version(u8),
     /// The same value has another, canonical encoding.
     #[error("the record is not in canonical form")]
@@ -68,7 +97,7 @@ pub enum DecodeError {
 }
 
 #[derive(Encode, Decode)]
-struct Wire {
+struct Wire<B> {
     #[n(0)]
     version: u8,
     #[n(1)]
@@ -80,10 +109,10 @@ struct Wire {
     #[n(4)]
     cause: Option<Seq>,
     #[n(5)]
-    event: Event,
+    event: B,
 }
 
-impl Record {
+impl<B: Body> Record<B> {
     /// The canonical bytes.
     pub fn encode(self) -> Vec<u8> {
         let Record { seq, previous, stamp, cause, event } = self;
@@ -91,11 +120,17 @@ impl Record {
     }
 
     /// Reads canonical bytes, and refuses every other encoding of the same value.
-    pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
-        let wire: Wire = minicbor::decode(bytes).map_err(|error| DecodeError::Shape(error.to_string()))?;
-        if wire.version != VERSION {
-            return Err(DecodeError::Version(wire.version));
+    pub fn decode(bytes: &[u8]) -> Result<Record<B>, DecodeError> {
+        // Asked first, so that another format is called by its name and not a wrong shape.
+        let version = |bytes| {
+            let mut decoder = minicbor::Decoder::new(bytes);
+            decoder.array().ok()?;
+            decoder.u8().ok()
+        };
+        if let Some(other) = version(bytes).filter(|found| *found != VERSION) {
+            return Err(DecodeError::Version(other));
         }
+        let wire: Wire<B> = minicbor::decode(bytes).map_err(|error| DecodeError::Shape(error.to_string()))?;
         if encode(&wire) != bytes {
             return Err(DecodeError::NotCanonical);
         }
@@ -104,7 +139,7 @@ impl Record {
     }
 }
 
-fn encode(wire: &Wire) -> Vec<u8> {
+fn encode<B: Body>(wire: &Wire<B>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
     match minicbor::encode(wire, &mut bytes) {
         Ok(()) => bytes,
@@ -114,30 +149,31 @@ fn encode(wire: &Wire) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use agentd_model::{AgentNumber, Duration};
+    use agentd_model::{AgentNumber, Duration, Entropy};
 
     use super::*;
 
     fn record() -> Record {
         let event =
             Event::BudgetWarned { agent: AgentNumber(3), spent: Duration(240_000_000), limit: Duration(300_000_000) };
-        let stamp = Stamp { wall_ns: 1_795_261_000_000_000_000, mono_ns: 77 };
+        let stamp = Stamp { wall_ns: 1_795_261_000_000_000_000, mono_ns: 77, entropy: Entropy([0xee; 16]) };
         Record { seq: Seq(2), previous: Hash::ZERO, stamp, cause: Some(Seq(1)), event }
     }
 
     #[test]
     fn bytes_are_as_the_format_says() {
         let hex: String = record().encode().iter().map(|byte| format!("{byte:02x}")).collect();
-        let (previous, wall) = ("00".repeat(32), "18ea0c5e281cd000");
+        let (previous, wall, entropy) = ("00".repeat(32), "18ea0c5e281cd000", "ee".repeat(16));
         assert_eq!(
             hex,
-            format!("86 01 02 5820{previous} 82 1b{wall} 184d 01 82 05 83 03 1a0e4e1c00 1a11e1a300").replace(' ', "")
+            format!("86 02 02 5820{previous} 83 1b{wall} 184d 50{entropy} 01 82 05 83 03 1a0e4e1c00 1a11e1a300")
+                .replace(' ', "")
         );
     }
 
     #[test]
     fn what_is_written_reads_back() {
-        assert_eq!(Record::decode(&record().encode()), Ok(record()));
+        assert_eq!(Record::<Event>::decode(&record().encode()), Ok(record()));
     }
 
     #[test]
@@ -145,17 +181,17 @@ mod tests {
         let mut bytes = record().encode();
         assert_eq!(bytes[2], 0x02);
         bytes.splice(2..3, [0x18, 0x02]);
-        assert_eq!(Record::decode(&bytes), Err(DecodeError::NotCanonical));
+        assert_eq!(Record::<Event>::decode(&bytes), Err(DecodeError::NotCanonical));
     }
 
     #[test]
     fn a_later_format_and_rubbish_are_refused() {
         let mut bytes = record().encode();
         bytes[1] = 0x09;
-        assert_eq!(Record::decode(&bytes), Err(DecodeError::Version(9)));
-        assert!(matches!(Record::decode(b"rubbish"), Err(DecodeError::Shape(_))));
+        assert_eq!(Record::<Event>::decode(&bytes), Err(DecodeError::Version(9)));
+        assert!(matches!(Record::<Event>::decode(b"rubbish"), Err(DecodeError::Shape(_))));
         let mut longer = record().encode();
         longer.push(0);
-        assert_eq!(Record::decode(&longer), Err(DecodeError::NotCanonical));
+        assert_eq!(Record::<Event>::decode(&longer), Err(DecodeError::NotCanonical));
     }
 }

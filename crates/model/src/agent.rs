@@ -6,7 +6,7 @@ use std::str::FromStr;
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-use crate::{Budget, Gap, NetRule, PathRule};
+use crate::{Budget, Gap, NetRule, PathRule, Seq, WorldId};
 
 /// The number of an agent: given once, never used again while the journal lives. The kernel knows agents by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
@@ -98,6 +98,16 @@ pub enum Principal {
     /// The daemon itself: a budget ran out, an agent was found dead at start.
     #[n(2)]
     Daemon,
+    /// An effect of a world, allowed by its policy.
+    #[n(3)]
+    World {
+        /// Which world.
+        #[n(0)]
+        world: WorldId,
+        /// The record of the intent, in that world's journal.
+        #[n(1)]
+        intent: Seq,
+    },
 }
 
 impl fmt::Display for Principal {
@@ -106,6 +116,7 @@ impl fmt::Display for Principal {
             Principal::User { uid } => write!(f, "uid {uid}"),
             Principal::Agent { agent } => write!(f, "agent {agent}"),
             Principal::Daemon => f.write_str("agentd"),
+            Principal::World { world, intent } => write!(f, "world {world} (record {intent})"),
         }
     }
 }

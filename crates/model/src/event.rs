@@ -7,7 +7,10 @@ use std::fmt;
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentName, AgentNumber, AgentSpec, Duration, ExitStatus, Gap, Principal, Rights, Tiers};
+use crate::{
+    AgentName, AgentNumber, AgentSpec, Duration, Entropy, ExitStatus, Gap, Hash, Principal, PublicKey, Rights, Tiers,
+    WorldId,
+};
 
 /// Position of a record in the journal, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
@@ -30,6 +33,10 @@ pub struct Stamp {
     /// Nanoseconds of CLOCK_MONOTONIC, the clock of the kernel programs; comparable within one boot only.
     #[n(1)]
     pub mono_ns: u64,
+    /// Random bytes.
+    #[n(2)]
+    #[serde(default)]
+    pub entropy: Entropy,
 }
 
 /// Something that happened in the host's world.
@@ -254,13 +261,43 @@ pub enum Event {
         #[n(1)]
         count: u64,
     },
+    /// The journal began. Always the first record and never another.
+    #[n(17)]
+    JournalBegun {
+        /// Name of this journal among all journals.
+        #[n(0)]
+        world: WorldId,
+        /// What its heads are signed with.
+        #[n(1)]
+        key: PublicKey,
+    },
+    /// From the next head on, another key signs. The head with this record is still signed with the old one.
+    #[n(18)]
+    KeyRotated {
+        /// The new one.
+        #[n(0)]
+        key: PublicKey,
+    },
+    /// The state was saved, so that opening the journal may begin here.
+    #[n(19)]
+    StateSaved {
+        /// Hash of the saved bytes.
+        #[n(0)]
+        state: Hash,
+        /// What heads are signed with at this point.
+        #[n(1)]
+        key: PublicKey,
+    },
 }
 
 impl Event {
     /// The agent that the event is about.
     pub fn agent(&self) -> Option<AgentNumber> {
         match self {
-            Event::DaemonStarted { .. } => None,
+            Event::DaemonStarted { .. }
+            | Event::JournalBegun { .. }
+            | Event::KeyRotated { .. }
+            | Event::StateSaved { .. } => None,
             Event::AgentRequested { agent, .. }
             | Event::AgentStarted { agent, .. }
             | Event::AgentFailed { agent, .. }

@@ -13,6 +13,7 @@ mod agent;
 mod budget;
 mod effect;
 mod event;
+mod key;
 mod rights;
 mod rule;
 mod tier;
@@ -21,6 +22,7 @@ pub use agent::{AgentName, AgentNumber, AgentPhase, AgentSpec, ExitStatus, NameE
 pub use budget::{Budget, BudgetError, Duration, DurationError, Spend};
 pub use effect::Effect;
 pub use event::{Denial, DenialReason, DeniedObject, Event, Hook, Seq, Stamp};
+pub use key::{Entropy, Hash, HexError, PublicKey, WorldId};
 pub use rights::{Rights, RightsError};
 pub use rule::{NetOps, NetRule, NetRuleError, Origin, PathRule};
 pub use tier::{Domain, Gap, GapError, Tier, Tiers};

@@ -86,7 +86,10 @@ impl State {
             Event::BudgetWarned { .. }
             | Event::BudgetKilled { .. }
             | Event::AgentAdopted { .. }
-            | Event::ProgramRun { .. } => vec![],
+            | Event::ProgramRun { .. }
+            | Event::JournalBegun { .. }
+            | Event::KeyRotated { .. }
+            | Event::StateSaved { .. } => vec![],
         }
     }
 

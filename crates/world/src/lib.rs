@@ -14,6 +14,7 @@
 mod apply;
 mod command;
 mod observe;
+mod saved;
 mod state;
 
 pub use command::{AGENT_LIMIT, Command, Refusal, command};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use agentd_model::{
     AgentName, AgentNumber, AgentPhase, AgentSpec, Duration, ExitStatus, Gap, Principal, Seq, Stamp, Tiers,
 };
+use minicbor::{Decode, Encode};
 
 /// How many ended agents the state remembers; older ones are in the journal only.
 pub(crate) const ENDED_KEPT: usize = 256;
@@ -21,77 +22,126 @@ pub struct State {
 }
 
 /// One agent as the world knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Agent {
     /// Its number.
+    #[n(0)]
     pub number: AgentNumber,
     /// Its name; of several ended agents with one name the newest counts.
+    #[n(1)]
     pub name: AgentName,
     /// What was asked for.
+    #[cbor(n(2), with = "shared")]
     pub spec: Arc<AgentSpec>,
     /// By whom.
+    #[n(3)]
     pub by: Principal,
     /// When.
+    #[n(4)]
     pub requested: Stamp,
     /// The record of the request, where every chain of causes about the agent begins.
+    #[n(5)]
     pub request: Seq,
     /// What the launch made, once it came about.
+    #[n(6)]
     pub started: Option<Started>,
     /// Frozen by a person.
+    #[n(7)]
     pub paused: bool,
     /// Frozen because the CPU budget is spent.
+    #[n(8)]
     pub exhausted: bool,
     /// CPU limit now, with every top-up.
+    #[n(9)]
     pub cpu_limit: Option<Duration>,
     /// Refusals reported, and reports dropped.
+    #[n(10)]
     pub denials: u64,
     /// The newest refusal.
+    #[n(11)]
     pub last_denial: Option<Seq>,
     /// How it ended.
+    #[n(12)]
     pub end: Option<End>,
 }
 
 /// What the launch of an agent made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Started {
     /// Its init, in the host's pid namespace.
+    #[n(0)]
     pub init_pid: u32,
     /// Its shim.
+    #[n(1)]
     pub shim_pid: u32,
     /// Its cgroup.
+    #[n(2)]
     pub cgroup_id: u64,
     /// Its slot in the kernel's table.
+    #[n(3)]
     pub slot: u32,
     /// Promises given up.
+    #[n(4)]
     pub gaps: Vec<Gap>,
     /// The boot it runs in.
+    #[n(5)]
     pub boot_id: String,
     /// When.
+    #[n(6)]
     pub at: Stamp,
 }
 
 /// How an agent ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum End {
     /// Its first program ended.
+    #[n(0)]
     Exited {
         /// How.
+        #[n(0)]
         status: ExitStatus,
         /// CPU time used in all.
+        #[n(1)]
         spent: Duration,
         /// When.
+        #[n(2)]
         at: Stamp,
     },
     /// It never ran.
+    #[n(1)]
     Failed {
         /// Why.
+        #[n(0)]
         reason: String,
     },
     /// Nobody saw how.
+    #[n(2)]
     Lost {
         /// What was found.
+        #[n(0)]
         reason: String,
     },
+}
+
+/// A shared value is saved as if it were nobody else's.
+mod shared {
+    use std::sync::Arc;
+
+    use minicbor::decode::Error;
+    use minicbor::encode::{Error as EncodeError, Write};
+    use minicbor::{Decode, Decoder, Encode, Encoder};
+
+    pub(super) fn encode<C, T: Encode<C>, W: Write>(
+        value: &Arc<T>,
+        encoder: &mut Encoder<W>,
+        context: &mut C,
+    ) -> Result<(), EncodeError<W::Error>> {
+        value.as_ref().encode(encoder, context)
+    }
+
+    pub(super) fn decode<'b, C, T: Decode<'b, C>>(decoder: &mut Decoder<'b>, context: &mut C) -> Result<Arc<T>, Error> {
+        T::decode(decoder, context).map(Arc::new)
+    }
 }
 
 impl Agent {
