@@ -84,18 +84,13 @@ bytes_in_hex! {
 
 bytes_in_hex! {
     /// Random bytes of one input.
+    #[derive(Default)]
     Entropy, 16
 }
 
 impl Hash {
     /// Stands where there is nothing before.
     pub const ZERO: Hash = Hash([0; 32]);
-}
-
-impl Default for Entropy {
-    fn default() -> Entropy {
-        Entropy([0; 16])
-    }
 }
 
 #[cfg(test)]
