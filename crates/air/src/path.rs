@@ -123,7 +123,7 @@ pub enum What {
     #[error("the bytes end too early")]
     Cut,
     /// Bytes after the value.
-    #[error("{0} bytes follow the value")]
+    #[error("bytes behind the value: {0}")]
     Trailing(usize),
     /// More than [`MAX_VALUE_BYTES`](crate::MAX_VALUE_BYTES), encoded.
     #[error("longer than {max} bytes", max = crate::MAX_VALUE_BYTES)]
