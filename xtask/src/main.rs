@@ -1,7 +1,7 @@
 //! The project's one script: sets a machine up, builds, installs, tests, and runs virtual machines.
 //!
 //! Each command is one file under `cmd/`, and the help of a command is a constant in its file. What the commands share
-//! stands below in reading order: the terminal, processes, the cache, the Debian archive, the BPF toolchain, machines.
+//! stands below in reading order: the terminal, processes, the cache, the Debian archive, the toolchains, machines.
 //!
 //! Everything that takes long to make is made once per *content*: a cache entry's name is a hash of all that goes into
 //! it, so a stale entry can be forgotten but never used.
@@ -22,6 +22,7 @@ mod tar;
 mod apt;
 mod toolchain;
 mod vm;
+mod wasm;
 
 mod bench;
 mod demo;

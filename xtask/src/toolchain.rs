@@ -1,12 +1,17 @@
-//! What compiling Rust to BPF needs beyond a stable toolchain.
+//! What compiling Rust to BPF and to WASM needs beyond a stable toolchain.
 //!
-//! Two things: the source of `core`, because no prebuilt one exists for the BPF target, and bpf-linker, which must use
-//! the very LLVM that the compiler was built with. `core` comes from the toolchain if it has it, else from rustup, else
+//! For BPF two things: the source of `core`, because no prebuilt one exists for the BPF target, and bpf-linker, which must
+//! use the very LLVM that the compiler was built with. `core` comes from the toolchain if it has it, else from rustup, else
 //! from Debian's `rust-src` package of exactly the toolchain's version. bpf-linker is built against the `libLLVM` that
 //! the toolchain ships; its run path names the toolchain, so both tools are keyed by the compiler's version and commit.
+//!
+//! For WASM one: `core` and `alloc`. They come ready-made with the toolchain, or from rustup; where neither has them they are
+//! compiled from the same source as for BPF. That makes sound modules, but other bytes than everywhere else: a module is
+//! known by its hash, so what is published is built with the ready-made ones.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -23,6 +28,21 @@ pub(crate) struct BpfRust {
     pub(crate) linker_dir: PathBuf,
 }
 
+/// The target that reducers are compiled for.
+pub(crate) const WASM: &str = "wasm32-unknown-unknown";
+
+/// Where `core` and `alloc` for WASM come from.
+pub(crate) struct WasmRust {
+    compiler: Compiler,
+    library: Library,
+}
+
+enum Library {
+    ReadyMade,
+    /// As [`BpfRust::src_root`].
+    Source(Option<PathBuf>),
+}
+
 /// The compiler in use.
 struct Compiler {
     sysroot: PathBuf,
@@ -37,6 +57,65 @@ pub(crate) fn bpf_rust() -> Result<BpfRust> {
     Ok(BpfRust { src_root: core_source(&compiler)?, linker_dir: linker(&compiler)? })
 }
 
+/// True if the toolchain compiles for WASM as it is.
+pub(crate) fn has_wasm() -> Result<bool> {
+    Ok(Compiler::current()?.has_wasm())
+}
+
+/// Finds `core` and `alloc` for WASM, adding them to the toolchain if they are not there.
+pub(crate) fn wasm_rust() -> Result<WasmRust> {
+    let compiler = Compiler::current()?;
+    let library = if compiler.has_wasm() || add_wasm(&compiler) {
+        Library::ReadyMade
+    } else {
+        ui::note(format!("     rustup has no {WASM} for this toolchain; compiling core and alloc from source"));
+        Library::Source(core_source(&compiler)?)
+    };
+    Ok(WasmRust { compiler, library })
+}
+
+fn add_wasm(compiler: &Compiler) -> bool {
+    ui::note(format!("     adding the target {WASM} to the toolchain, with rustup"));
+    sh::succeeds(sh::command("rustup").args(["target", "add", WASM])) && compiler.has_wasm()
+}
+
+impl WasmRust {
+    /// Makes a Cargo command one that compiles for WASM.
+    pub(crate) fn aim(&self, cargo: &mut Command) {
+        cargo.args(["--target", WASM]);
+        if let Library::Source(root) = &self.library {
+            cargo.args(["-Z", "build-std=core,alloc"]).env("RUSTC_BOOTSTRAP", "1");
+            from_source(cargo, root.as_deref());
+        }
+    }
+
+    /// Where the standard library's source lies here, and what compilers everywhere call that place.
+    pub(crate) fn source(&self) -> (PathBuf, String) {
+        let here = match &self.library {
+            Library::Source(Some(library)) => library.parent().unwrap_or(library).to_path_buf(),
+            Library::Source(None) | Library::ReadyMade => self.compiler.sysroot.join("lib/rustlib/src/rust"),
+        };
+        (here, format!("/rustc/{}", self.compiler.commit))
+    }
+
+    /// A line for `setup`.
+    pub(crate) fn describe(&self) -> String {
+        match &self.library {
+            Library::ReadyMade => "core and alloc for WASM: in the toolchain".into(),
+            Library::Source(Some(root)) => format!("core and alloc for WASM: from {}", root.display()),
+            Library::Source(None) => "core and alloc for WASM: from the toolchain's source".into(),
+        }
+    }
+}
+
+/// Tells Cargo of another source of the standard library than the toolchain's; `None` is the toolchain's.
+pub(crate) fn from_source(cargo: &mut Command, root: Option<&Path>) {
+    if let Some(root) = root {
+        // Cargo's own tests use this; nothing documented does the same.
+        cargo.env("__CARGO_TESTS_ONLY_SRC_ROOT", root);
+    }
+}
+
 /// The platform that the compiler runs on, and compiles for if nothing else is said.
 pub(crate) fn host() -> Result<String> {
     let text = sh::output(sh::command("rustc").arg("-vV"))?;
@@ -48,7 +127,8 @@ pub(crate) fn host() -> Result<String> {
 pub(crate) fn describe() -> Result<String> {
     let compiler = Compiler::current()?;
     Ok(format!(
-        "core's source for rustc {} (toolchain, rustup or Debian's rust-src) and bpf-linker {BPF_LINKER} (LLVM {})",
+        "core's source for rustc {} (toolchain, rustup or Debian's rust-src), bpf-linker {BPF_LINKER} (LLVM {}) and \
+         {WASM} (toolchain, rustup or that source)",
         compiler.release, compiler.llvm_major
     ))
 }
@@ -67,6 +147,11 @@ impl Compiler {
             commit: field("commit-hash")?,
             llvm_major: llvm.split('.').next().unwrap_or(&llvm).to_owned(),
         })
+    }
+
+    fn has_wasm(&self) -> bool {
+        // An uninstalled target leaves its folder behind, empty.
+        self.sysroot.join("lib/rustlib").join(WASM).join("lib").exists()
     }
 
     fn has_source(&self) -> bool {

@@ -55,6 +55,7 @@ pub struct Context {
     pub entropy: ByteArray<32>,
     /// The cell's key, encoded; `None` for a module without keys.
     #[n(4)]
+    #[cbor(with = "crate::or_null", has_nil)]
     pub key: Option<ByteVec>,
 }
 
@@ -111,5 +112,6 @@ pub struct Effect {
     pub params: ByteVec,
     /// Two effects with one key are one effect.
     #[n(3)]
+    #[cbor(with = "crate::or_null", has_nil)]
     pub key: Option<ByteVec>,
 }

@@ -1,8 +1,11 @@
-//! `cargo xtask build`: the BPF programs in Rust, then the daemon and the command.
+//! `cargo xtask build`: the BPF programs in Rust, the sample reducers, then the daemon and the command.
 //!
 //! The BPF crate is another world: another target, `core` from source, unstable flags. All of that is set for its one
-//! Cargo process and for no other, so nothing of it can reach the programs that users run.
+//! Cargo process and for no other, so nothing of it can reach the programs that users run. The reducers are another one. A
+//! world knows a module by its hash, so their bytes depend on the source, `Cargo.lock` and the compiler, and on nothing else:
+//! not on where the checkout or Cargo's home is.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -11,15 +14,15 @@ use anyhow::{Context, Result};
 use lexopt::{Arg, Parser};
 
 use super::{Common, common, help};
-use crate::{paths, sh, toolchain, ui};
+use crate::{paths, sh, toolchain, ui, wasm};
 
 const HELP: &str = "\
 Build everything that is installed.
 
 Usage: cargo xtask build [--release]
 
-First the BPF programs written in Rust (target/bpf/agentd-net.o), then agentd and agentctl. The release profile is the
-only one: what is tested is what is shipped.
+First the BPF programs written in Rust (target/bpf/agentd-net.o) and the sample reducers (target/wasm/*.wasm), then agentd
+and agentctl. The release profile is the only one: what is tested is what is shipped.
 
 Examples:
   cargo xtask build && cargo xtask vm exec -- agentctl doctor
@@ -48,6 +51,7 @@ pub(super) fn run(mut words: Parser) -> Result<ExitCode> {
 /// Builds all of it.
 pub(super) fn everything() -> Result<()> {
     net_object()?;
+    reducers()?;
     ui::step("build agentd", || {
         sh::run(cargo().args(["build", "--quiet", "--release", "-p", "agentd"]))?;
         ship("agentd", &paths::target().join("release/agentd"))
@@ -67,8 +71,7 @@ pub(super) fn everything() -> Result<()> {
 /// Puts a program where whoever installs, measures or tests it takes it from; not touched if it is the same.
 fn ship(name: &str, made: &Path) -> Result<()> {
     let (to, new) = (paths::shipped(name), paths::shipped(&format!("{name}.new")));
-    let bytes = fs::read(made).with_context(|| format!("cannot read {}", made.display()))?;
-    if fs::read(&to).ok().as_ref() == Some(&bytes) {
+    if fs::read(&to).ok() == Some(read(made)?) {
         return Ok(());
     }
     fs::create_dir_all(to.parent().unwrap_or(Path::new("."))).context("cannot make a place for what is built")?;
@@ -94,26 +97,86 @@ pub(super) fn net_object() -> Result<Option<PathBuf>> {
         // These replace the flags in the crate's own configuration, which are for working in its folder by hand.
         let flags = ["--cfg=bpf_target_arch=\"x86_64\"", "-Cdebuginfo=2", "-Ctarget-cpu=v3", "-Clink-arg=--btf"];
         cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f")).env("RUSTC_BOOTSTRAP", "1");
-        if let Some(root) = &tools.src_root {
-            // Cargo's own tests use this to point at another source of `core`; nothing documented does the same.
-            cargo.env("__CARGO_TESTS_ONLY_SRC_ROOT", root);
-        }
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = std::iter::once(tools.linker_dir.clone()).chain(std::env::split_paths(&path));
-        cargo.env("PATH", std::env::join_paths(path).context("PATH holds a colon in a name")?);
-        for name in ["RUSTFLAGS", "RUSTC", "RUSTC_WRAPPER", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET"] {
-            cargo.env_remove(name);
-        }
+        toolchain::from_source(&mut cargo, tools.src_root.as_deref());
+        let path = env::var_os("PATH").unwrap_or_default();
+        let path = std::iter::once(tools.linker_dir.clone()).chain(env::split_paths(&path));
+        cargo.env("PATH", env::join_paths(path).context("PATH holds a colon in a name")?);
+        forget_flags(&mut cargo);
         sh::run(&mut cargo)?;
         let made = to.join("build/bpfel-unknown-none/release").join(NET_PROGRAM);
         let object = to.join("agentd-net.o");
-        // Not touched if it is the same: whoever includes it is not rebuilt for nothing.
-        let bytes = fs::read(&made).with_context(|| format!("cannot read {}", made.display()))?;
-        if fs::read(&object).ok().as_ref() != Some(&bytes) {
-            fs::write(&object, bytes).with_context(|| format!("cannot write {}", object.display()))?;
-        }
+        keep(&object, &read(&made)?)?;
         Ok(Some(object))
     })
+}
+
+/// The workspace of the sample reducers.
+pub(super) fn samples() -> PathBuf {
+    paths::root().join("crates/reducer-sdk/samples")
+}
+
+/// Compiles the sample reducers and returns the modules, none of which imports anything.
+pub(super) fn reducers() -> Result<Vec<PathBuf>> {
+    let to = paths::target().join("wasm");
+    ui::step("build the sample reducers for WASM", || {
+        let tools = toolchain::wasm_rust()?;
+        let mut cargo = Command::new("cargo");
+        cargo.current_dir(samples()).args(["build", "--quiet", "--release", "--locked"]);
+        cargo.arg("--target-dir").arg(to.join("build"));
+        tools.aim(&mut cargo);
+        forget_flags(&mut cargo);
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", same_anywhere(&tools)?);
+        sh::run(&mut cargo)?;
+        let made = to.join("build").join(toolchain::WASM).join("release");
+        let mut modules = Vec::new();
+        for name in sample_names()? {
+            let bytes = read(&made.join(name.replace('-', "_")).with_extension("wasm"))?;
+            wasm::imports_nothing(&bytes).with_context(|| format!("{name} is not a reducer"))?;
+            let module = to.join(name).with_extension("wasm");
+            keep(&module, &bytes)?;
+            modules.push(module);
+        }
+        Ok(modules)
+    })
+}
+
+/// The packages among the samples; each is in a folder of its name.
+fn sample_names() -> Result<Vec<String>> {
+    let items = fs::read_dir(samples()).context("cannot list the sample reducers")?;
+    let crates = items.flatten().filter(|item| item.path().join("Cargo.toml").is_file());
+    let mut names: Vec<String> = crates.map(|item| item.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Flags for rustc that give every path of this machine the name that it has on all.
+fn same_anywhere(tools: &toolchain::WasmRust) -> Result<String> {
+    let home = env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"));
+    let cargo = env::var_os("CARGO_HOME").map(PathBuf::from).or(home).context("neither CARGO_HOME nor HOME is set")?;
+    let (source, source_name) = tools.source();
+    // Of several that fit, rustc takes the last.
+    let places = [(paths::root(), "/agentd".to_owned()), (cargo, "/cargo".to_owned()), (source, source_name)];
+    let flags = places.map(|(here, name)| format!("--remap-path-prefix={}={name}", here.display()));
+    Ok(flags.join("\x1f"))
+}
+
+/// Takes away what the caller's environment tells Cargo about other builds.
+fn forget_flags(cargo: &mut Command) {
+    for name in ["RUSTFLAGS", "RUSTC", "RUSTC_WRAPPER", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET"] {
+        cargo.env_remove(name);
+    }
+}
+
+fn read(made: &Path) -> Result<Vec<u8>> {
+    fs::read(made).with_context(|| format!("cannot read {}", made.display()))
+}
+
+/// Writes a file, not touched if it is the same: whoever includes it is not rebuilt for nothing.
+fn keep(to: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(to).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    fs::write(to, bytes).with_context(|| format!("cannot write {}", to.display()))
 }
 
 /// Cargo for the workspace.

@@ -26,7 +26,7 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
 
   demo      show an agent at work, confined, refused, explained, frozen and set free
   setup     install what building and testing need; says what first
-  build     build the BPF programs, the daemon and the command
+  build     build the BPF programs, the sample reducers, the daemon and the command
   install   stage what was built into a folder, as a package would
   test      every test, natively and in machines with three kernels
   ci        the same with everything on, and a summary of what was covered

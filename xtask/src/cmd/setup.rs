@@ -99,6 +99,9 @@ pub(super) fn perform(plan: Plan) -> Result<ExitCode> {
     for need in &missing {
         ui::say(format!("missing: Debian package {} ({})", need.package, need.why));
     }
+    if !toolchain::has_wasm()? {
+        ui::say(format!("missing: Rust target {} (compiles reducers)", toolchain::WASM));
+    }
     let install = install_command(&missing);
     if !missing.is_empty() && !plan.dry_run {
         if !is_root()? {
@@ -128,6 +131,7 @@ pub(super) fn perform(plan: Plan) -> Result<ExitCode> {
         Some(root) => ui::say(format!("core's source: {}", root.display())),
         None => ui::say("core's source: in the toolchain"),
     }
+    ui::say(toolchain::wasm_rust()?.describe());
     if plan.machines {
         for line in vm::summary()? {
             ui::say(line);

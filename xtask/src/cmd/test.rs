@@ -1,9 +1,9 @@
 //! `cargo xtask test`: every test, on this host and in machines.
 //!
-//! Order: tools, build, tests of the workspace on this host, then each scenario of the `vm-tests` package on each kernel, in a
-//! machine of its own with what was built installed and the daemon running. Two machines run at a time. A scenario is a
-//! subcommand of one program, which says itself what it has (`vm-tests list --json`) and on which kernels it makes sense.
-//! Real work (`cargo xtask work`) is done on this host and in machines like any other scenario.
+//! Order: tools, build, tests of the workspace and of the sample reducers on this host, then each scenario of the `vm-tests`
+//! package on each kernel, in a machine of its own with what was built installed and the daemon running. Two machines run
+//! at a time. A scenario is a subcommand of one program, which says itself what it has (`vm-tests list --json`) and on which
+//! kernels it makes sense. Real work (`cargo xtask work`) is done on this host and in machines like any other scenario.
 //!
 //! Nothing is skipped in silence: what did not run is counted and named with its reason.
 
@@ -131,15 +131,14 @@ pub(super) fn prepare(selection: &Selection) -> Result<()> {
     build::everything()
 }
 
-/// The tests of the workspace on this host.
+/// The tests of the workspace and of the sample reducers on this host.
 pub(super) fn native(filter: &str) -> Result<()> {
-    ui::step("cargo test --workspace", || {
+    let filter = Some(filter).filter(|filter| !filter.is_empty());
+    ui::step("cargo test --workspace", || sh::run(cargo().args(["test", "--quiet", "--workspace"]).args(filter)))?;
+    ui::step("cargo test the sample reducers", || {
         let mut test = cargo();
-        test.args(["test", "--quiet", "--workspace"]);
-        if !filter.is_empty() {
-            test.arg(filter);
-        }
-        sh::run(&mut test)
+        test.current_dir(build::samples()).args(["test", "--quiet", "--locked"]);
+        sh::run(test.arg("--target-dir").arg(paths::target().join("wasm/build")).args(filter))
     })
 }
 

@@ -11,9 +11,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use lexopt::Parser;
 
-use super::build::cargo;
+use super::build::{self, cargo};
 use super::{Common, common, help};
-use crate::{paths, sh, ui};
+use crate::{paths, sh, toolchain, ui};
 
 const HELP: &str = "\
 Check formatting, lints, file heads, file lengths, links.
@@ -45,7 +45,8 @@ pub(super) fn check() -> Result<bool> {
     let lints = ui::step("tidy: cargo clippy", || {
         sh::run(cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))
     });
-    for result in [format, lints] {
+    let reducers = ui::step("tidy: the sample reducers, and what is compiled for WASM only", reducers);
+    for result in [format, lints, reducers] {
         if let Err(error) = result {
             ui::error(&error);
             well = false;
@@ -62,6 +63,19 @@ pub(super) fn check() -> Result<bool> {
     let failed = findings.iter().filter(|finding| !finding.contains("(only reported)")).count();
     ui::note(format!("tidy: {failed} findings in files"));
     Ok(well && failed == 0)
+}
+
+/// Formatting and lints of what the workspace does not hold, or not for this host.
+fn reducers() -> Result<()> {
+    let to = paths::target().join("wasm/build");
+    sh::run(cargo().current_dir(build::samples()).args(["fmt", "--check"]))?;
+    let mut samples = cargo();
+    samples.current_dir(build::samples()).args(["clippy", "--quiet", "--locked", "--all-targets", "--target-dir"]);
+    sh::run(samples.arg(&to).args(["--", "-D", "warnings"]))?;
+    let mut sdk = cargo();
+    sdk.args(["clippy", "--quiet", "--package", "agentd-reducer", "--target-dir"]).arg(&to);
+    toolchain::wasm_rust()?.aim(&mut sdk);
+    sh::run(sdk.args(["--", "-D", "warnings"]))
 }
 
 /// What git tracks or would, relative to the root.
