@@ -1,6 +1,6 @@
 //! What is a world made of?
 //!
-//! Names, types and values. A type says which values there may be; a value has one encoding, whoever made it; a name stands
+//! Names, types, values and definitions. A type says which values there may be; a value has one encoding, whoever made it; a name stands
 //! for one definition for ever.
 //!
 //! Not here: files, clocks, threads, and what any of it means. Bytes become values and values become bytes.
@@ -16,6 +16,21 @@ mod name;
 mod path;
 mod types;
 mod value;
+
+mod builtin;
+mod define;
+mod patch;
+mod plan;
+mod scope;
+
+pub use builtin::{Effect, effect, effects, host_events, schemas};
+pub use define::{
+    Capability, Decision, Definition, Limits, Manifest, Module, NotADefinition, Policy, Proposals, Route, Rule, Schema,
+    Trigger, When, matches_text,
+};
+pub use patch::{Change, Definitions, MAX_PATCH_BYTES, NotApplicable, Patch, Unsound};
+pub use plan::{Act, Edge, Expr, MAX_STEPS, Op, Plan, Step as PlanStep};
+pub use scope::{Agents, Exec, Http, Llm, Scope, any};
 
 pub use dec::{Dec, DecError, MAX_EXPONENT};
 pub use decode::{Strictness, decode};
