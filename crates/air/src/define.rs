@@ -107,7 +107,7 @@ impl Default for Limits {
 
 impl Limits {
     /// Nobody gets more.
-    pub const MOST: Limits = Limits { fuel: 1_000_000_000, memory: 16 << 20, output: 1 << 20 };
+    pub const MOST: Limits = Limits { fuel: 500_000_000, memory: 64 << 20, output: 1 << 20 };
 }
 
 /// A right to one kind of effect, held by modules and plans, within a scope and until a time.

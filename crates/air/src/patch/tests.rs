@@ -93,7 +93,7 @@ fn what_does_not_hold_together_is_named() {
         (
             json!({"defmodule": "acme/x@1", "wasm": "00".repeat(32), "state": "acme/total@1", "limits": {"fuel": u64::MAX}}),
             vec![],
-            "at most 1000000000 of fuel",
+            "at most 500000000 of fuel",
         ),
         (keyed.clone(), vec![route("acme/count@1", "acme/keyed@1", Some("by"))], "no field by of the type of the key"),
         (keyed, vec![route("acme/count@1", "acme/counter@1", Some("by"))], "the module has no keys"),

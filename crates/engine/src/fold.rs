@@ -1,0 +1,134 @@
+//! An entry becomes a new state: the only place where the state changes.
+
+use std::sync::Arc;
+
+use agentd_air::{Decision, Patch};
+use agentd_model::{Principal, Seq, Stamp};
+
+use crate::entry::{Entry, Grant, Outcome, Ruling, Source};
+use crate::receipt::Receipt;
+use crate::state::{CellId, Open, PROPOSALS_KEPT, Phase, Proposal, Run, SETTLED_KEPT, Stage, State};
+
+impl State {
+    /// Takes in what happened next.
+    pub fn fold(&mut self, seq: Seq, stamp: Stamp, entry: &Entry) {
+        self.height = seq;
+        self.logical_ns = self.logical_ns.max(stamp.wall_ns);
+        match entry {
+            Entry::Begun { world, name, key } => {
+                self.world = *world;
+                self.name.clone_from(name);
+                self.key = *key;
+            }
+            Entry::KeyRotated { key } => self.key = *key,
+            Entry::TakenOver { name, key } => {
+                self.name.clone_from(name);
+                self.key = *key;
+                // The host of before is not the host of now: its records have other numbers.
+                self.host_cursor = Seq(0);
+            }
+            Entry::Happened { from, .. } => {
+                self.events += 1;
+                if let Source::Host { seq, .. } = from {
+                    self.host_cursor = *seq;
+                }
+            }
+            Entry::Stepped { module, key, outcome, .. } => {
+                let id = || CellId { module: module.clone(), key: key.clone() };
+                match outcome {
+                    Outcome::Set { state, .. } => drop(self.cells.insert(id(), Arc::from(state.as_slice()))),
+                    Outcome::Deleted { .. } => drop(self.cells.remove(&id())),
+                    _ => {}
+                }
+            }
+            Entry::Wanted { intent, grant: Grant::Covered { .. }, ruling: Some(Ruling { decision, .. }) } => {
+                let phase = match decision {
+                    Decision::Allow => Phase::Ready,
+                    Decision::RequireApproval => Phase::Asked,
+                    Decision::Deny => return,
+                };
+                let open = Open { intent: intent.as_ref().clone(), wanted: seq, phase };
+                self.open.insert(intent.id, open);
+            }
+            Entry::Answered { intent, allow: true, .. } => self.phase(intent, Phase::Ready),
+            Entry::Answered { intent, allow: false, .. } => self.settle(intent, seq),
+            Entry::Attempted { intent, attempt } => self.phase(intent, Phase::Attempted { attempt: *attempt }),
+            Entry::Settled { receipt } => {
+                if let Ok(receipt) = Receipt::claimed(receipt) {
+                    self.settle(&receipt.intent, seq);
+                }
+            }
+            Entry::Proposed { patch, by, note } => {
+                let (patch, by, note) = (patch.clone(), *by, note.clone());
+                let proposal =
+                    Proposal { patch, by, note, stage: Stage::Open, approved: Default::default(), rehearsed: None };
+                self.proposals.insert(seq, proposal);
+                self.forget_proposals();
+            }
+            Entry::Rehearsed { proposal, report, inputs, differences } => {
+                self.proposal_mut(*proposal, |p| p.rehearsed = Some((*report, *inputs, *differences)));
+            }
+            Entry::Voted { proposal, approve, by, .. } => self.proposal_mut(*proposal, |p| match by {
+                _ if !approve => p.stage = Stage::Rejected,
+                Principal::User { uid } => drop(p.approved.insert(*uid)),
+                _ => {}
+            }),
+            Entry::Applied { proposal, fenced, .. } => {
+                for intent in fenced {
+                    self.settle(intent, seq);
+                }
+                if !fenced.is_empty() {
+                    self.runs.clear();
+                }
+                let patch = self.proposals.get(proposal).and_then(|found| Patch::decode(&found.patch).ok());
+                if let Some(next) = patch.and_then(|patch| self.definitions.patched(&patch).ok()) {
+                    self.redefine(Arc::new(next));
+                }
+                self.proposal_mut(*proposal, |p| p.stage = Stage::Applied);
+            }
+            Entry::PlanStarted { plan, instance } => {
+                self.runs.insert(seq, Run { plan: plan.clone(), instance: instance.clone() });
+            }
+            Entry::PlanWent { run, ended: Some(_), .. } => drop(self.runs.remove(run)),
+            Entry::PlanWent { run, instance, ended: None } => {
+                if let Some(found) = self.runs.get_mut(run) {
+                    found.instance = instance.clone();
+                }
+            }
+            Entry::Wanted { .. } | Entry::WantedAgain { .. } | Entry::StateSaved { .. } | Entry::Cut { .. } => {}
+        }
+    }
+
+    fn phase(&mut self, intent: &agentd_air::Hash, phase: Phase) {
+        if let Some(open) = self.open.get_mut(intent) {
+            open.phase = phase;
+        }
+    }
+
+    /// An effect is over. One with a key is remembered, so that it is not done again.
+    fn settle(&mut self, intent: &agentd_air::Hash, seq: Seq) {
+        let Some(open) = self.open.remove(intent) else { return };
+        if open.intent.key.is_none() {
+            return;
+        }
+        self.settled.insert(*intent, seq);
+        while self.settled.len() > SETTLED_KEPT {
+            let oldest = self.settled.iter().min_by_key(|(_, seq)| **seq).map(|(id, _)| *id);
+            oldest.map(|id| self.settled.remove(&id));
+        }
+    }
+
+    fn proposal_mut(&mut self, seq: Seq, change: impl FnOnce(&mut Proposal)) {
+        if let Some(proposal) = self.proposals.get_mut(&seq) {
+            change(proposal);
+        }
+    }
+
+    fn forget_proposals(&mut self) {
+        let decided: Vec<Seq> =
+            self.proposals.iter().filter(|(_, p)| p.stage != Stage::Open).map(|(seq, _)| *seq).collect();
+        for seq in decided.iter().take(decided.len().saturating_sub(PROPOSALS_KEPT)) {
+            self.proposals.remove(seq);
+        }
+    }
+}
