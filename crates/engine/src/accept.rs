@@ -119,6 +119,8 @@ pub enum Input {
         by: Principal,
         /// Whether effects that are on their way are given up.
         fence: bool,
+        /// The newest record of the host's world.
+        host: Seq,
     },
 }
 
@@ -260,7 +262,7 @@ impl State {
                 self.undecided(proposal)?;
                 Ok(Entry::Voted { proposal, approve, by, note })
             }
-            Input::Apply { proposal, by, fence } => self.apply(proposal, by, fence),
+            Input::Apply { proposal, by, fence, host } => self.apply(proposal, by, fence, host),
         }
     }
 
@@ -308,7 +310,7 @@ impl State {
         }
     }
 
-    fn apply(&self, seq: Seq, by: Principal, fence: bool) -> Result<Entry, Refusal> {
+    fn apply(&self, seq: Seq, by: Principal, fence: bool, host: Seq) -> Result<Entry, Refusal> {
         let proposal = self.undecided(seq)?;
         let needs = self.definitions.policy().map_or_else(Proposals::default, |policy| policy.proposals);
         let not_yet = |missing: String| Refusal::NotYet { proposal: seq, missing };
@@ -329,7 +331,7 @@ impl State {
             return Err(Refusal::NotQuiescent { effects: self.open.len(), plans: self.runs.len() });
         }
         let fenced = self.open.keys().copied().collect();
-        Ok(Entry::Applied { proposal: seq, manifest: next.manifest().hash(), by, fenced })
+        Ok(Entry::Applied { proposal: seq, manifest: next.manifest().hash(), by, fenced, host })
     }
 
     /// What the definitions would be under a proposal.

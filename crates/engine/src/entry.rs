@@ -204,6 +204,9 @@ pub enum Entry {
         /// Effects whose receipts will not be taken any more.
         #[n(3)]
         fenced: Vec<Content>,
+        /// The newest record of the host's world then: what the world listens to begins after it.
+        #[n(4)]
+        host: Seq,
     },
     /// A plan started; its number is this record's.
     #[n(15)]

@@ -73,7 +73,8 @@ impl State {
                 Principal::User { uid } => drop(p.approved.insert(*uid)),
                 _ => {}
             }),
-            Entry::Applied { proposal, fenced, .. } => {
+            Entry::Applied { proposal, fenced, host, .. } => {
+                self.host_cursor = self.host_cursor.max(*host);
                 for intent in fenced {
                     self.settle(intent, seq);
                 }
