@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`core`] owns the state and the journal; [`server`] brings requests to it; [`host`] performs what it
 //! decides, through [`launch`], [`cgroup`] and [`enforcer`], whose real side is [`kernel`]; [`run`] puts it all together.
-//! [`shim`] is the other program in this binary: the small process that stays with each agent when the daemon goes.
+//! [`worlds`] keeps the worlds beside the host's. [`shim`] is the other program in this binary: the small process that stays with each agent when the daemon goes.
 
 pub mod assemble;
 pub mod boot;
@@ -22,3 +22,4 @@ pub mod run;
 pub mod server;
 pub mod shim;
 pub mod users;
+pub mod worlds;

@@ -45,6 +45,21 @@ impl Places {
         self.state.join("keys")
     }
 
+    /// Worlds beside the host's.
+    pub fn worlds(&self) -> PathBuf {
+        self.state.join("worlds")
+    }
+
+    /// Compiled reducers.
+    pub fn modules(&self) -> PathBuf {
+        self.state.join("modules")
+    }
+
+    /// Providers of language models, as the administrator wrote them.
+    pub fn providers(&self) -> PathBuf {
+        self.profiles.with_file_name("providers.toml")
+    }
+
     /// The socket that clients connect to.
     pub fn socket(&self) -> PathBuf {
         self.runtime.join("agentd.sock")

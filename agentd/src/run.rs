@@ -29,6 +29,9 @@ use crate::kernel;
 use crate::keyring::{KeyError, Keyring};
 use crate::places::Places;
 use crate::server::{self, Door, Service};
+use crate::worlds::adapter::Outside;
+use crate::worlds::reducers::Modules;
+use crate::worlds::{HostOutside, Worlds};
 
 /// How often, and after which pauses, a daemon asks for the lock of the one before it: for two seconds.
 const LOCK_TRIES: u32 = 100;
@@ -51,6 +54,8 @@ enum StartError {
     Journal(#[from] crate::journal::OpenError),
     #[error(transparent)]
     Keys(#[from] KeyError),
+    #[error("this host cannot run reducers")]
+    Modules(#[source] agentd_wasm::EngineError),
     #[error("there is no cgroup v2 tree on this host")]
     NoCgroups,
     #[error(transparent)]
@@ -244,6 +249,8 @@ fn start(places: &Places) -> Result<(), StartError> {
     });
     begin_polling(host.clone(), world.clone());
 
+    let modules = Modules::kept_in(&places.modules()).map_err(StartError::Modules)?;
+    let worlds = Arc::new(Worlds::new(&places.worlds(), keyring, Arc::new(HostClock), modules));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(StartError::Runtime)?;
     runtime.block_on(async {
@@ -252,7 +259,13 @@ fn start(places: &Places) -> Result<(), StartError> {
         let listener = listener.map_err(|source| StartError::Place { path: path.display().to_string(), source })?;
         let inside = server::listen(&places.agents_socket());
         let inside = inside.map_err(|source| StartError::Place { path: path.display().to_string(), source })?;
-        let service = Arc::new(Service::new(world.clone(), host.clone(), places.clone()));
+        let outside = Arc::new(HostOutside::new(world.clone(), places.clone(), tokio::runtime::Handle::current()));
+        let doors: Arc<dyn Outside> = outside.clone();
+        let service = Service::new(world.clone(), host.clone(), places.clone(), worlds.clone(), doors.clone());
+        let service = Arc::new(service);
+        outside.serve(Arc::downgrade(&service));
+        worlds.open_all(&doors);
+        worlds.listen(world.clone(), &places.journal());
         let server = tokio::spawn(server::serve(listener, Door::Everybody, service.clone()));
         let server_inside = tokio::spawn(server::serve(inside, Door::Agents, service));
         tracing::info!(adopted, socket = %path.display(), "ready");
@@ -266,6 +279,7 @@ fn start(places: &Places) -> Result<(), StartError> {
         let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
         server.abort();
         server_inside.abort();
+        worlds.close();
         world.stop().await;
         Ok::<(), StartError>(())
     })?;

@@ -160,6 +160,14 @@ impl World {
         answer.await.unwrap_or(Err(CommandError::Stopping))
     }
 
+    /// Asks for something and waits until it is durable or refused; for threads.
+    pub fn ask_blocking(&self, command: Command, by: Principal) -> Result<Done, CommandError> {
+        let (reply, answer) = oneshot::channel();
+        let input = Input::Command { command: Box::new(command), by, ticket: None, reply };
+        self.inbox.blocking_send(input).ok().ok_or(CommandError::Stopping)?;
+        answer.blocking_recv().unwrap_or(Err(CommandError::Stopping))
+    }
+
     /// Reports something; for threads. Waits only where the inbox is full.
     pub fn saw(&self, observation: Observation) {
         // The core has gone only when the daemon stops; what is not recorded then is found again at the next start.

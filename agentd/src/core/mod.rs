@@ -159,6 +159,10 @@ impl Core {
         }
         if let Err(error) = self.write(&mut batch) {
             tracing::error!(error = &error as &dyn std::error::Error, "the journal cannot be written");
+            if error.is_unknown() {
+                // Agents go on, refusals hold; the next daemon reads what is really there.
+                std::process::exit(1);
+            }
             (self.state, self.chain) = before;
             let reason = crate::errors::one_line(&error);
             for answer in batch.answers {

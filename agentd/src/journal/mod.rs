@@ -28,7 +28,7 @@ use agentd_journal::{
     Body, Chain, Damage, DamageKind, DecodeError, Hash, Head, KeyChange, Record, Signature, hash_of_record,
 };
 use agentd_model::{AgentNumber, Event, Seq};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, params};
 
 pub use verify::{Verified, verify};
 
@@ -108,7 +108,18 @@ pub struct AppendError {
     pub source: rusqlite::Error,
 }
 
-const SCHEMA: &str = "
+impl AppendError {
+    /// Whether nobody can say what is on the disk now: a read, a write or a flush failed, and the kernel may have thrown away
+    /// what it could not write. Whoever goes on would write over a guess, so the daemon ends and opens the journal anew.
+    pub fn is_unknown(&self) -> bool {
+        matches!(
+            self.source.sqlite_error_code(),
+            Some(ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+        )
+    }
+}
+
+pub(crate) const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS record (seq INTEGER PRIMARY KEY, agent INTEGER, bytes BLOB NOT NULL) STRICT;
     CREATE INDEX IF NOT EXISTS record_agent ON record (agent, seq) WHERE agent IS NOT NULL;
     CREATE TABLE IF NOT EXISTS signature (seq INTEGER PRIMARY KEY, hash BLOB NOT NULL, bytes BLOB NOT NULL) STRICT;
@@ -243,7 +254,11 @@ fn start<S: Fold>(connection: &Connection) -> Result<Result<(Chain, S, Seq), Dam
             Err(damage) => return Ok(Err(damage)),
         };
         // A state of another version of this program is no damage; an older one may do, or the records themselves.
-        if let Some(state) = S::restore(&bytes) {
+        if let Some(mut state) = S::restore(&bytes) {
+            // It was saved just before the record that says so.
+            if let Ok(record) = Record::decode(&record) {
+                state.take(&record);
+            }
             return Ok(Ok((chain, state, seq)));
         }
     }
@@ -339,6 +354,25 @@ impl Reader {
     pub fn head(&self) -> Result<Option<(Head, Signature)>, ReadError> {
         let (head, signature) = read_head(&self.connection)?;
         Ok(signature.map(|signature| (head, signature)))
+    }
+
+    /// The newest saved state that is not newer than a record, and the record with which it was saved.
+    pub fn saved(&self, most: Seq) -> Result<Option<(Seq, Vec<u8>)>, ReadError> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT seq, bytes FROM saved WHERE seq <= ?1 ORDER BY seq DESC LIMIT 1")?;
+        let row = statement.query_row([most.0 as i64], |row| Ok((Seq(row.get::<_, i64>(0)? as u64), row.get(1)?)));
+        Ok(row.optional()?)
+    }
+
+    /// The bytes of one record.
+    pub fn bytes(&self, seq: Seq) -> Result<Option<Vec<u8>>, ReadError> {
+        Ok(read_record(&self.connection, seq)?)
+    }
+
+    /// Whether a value is there.
+    pub fn has_blob(&self, hash: Hash) -> Result<bool, ReadError> {
+        let mut statement = self.connection.prepare_cached("SELECT 1 FROM blob WHERE hash = ?1")?;
+        Ok(statement.exists([hash.0.as_slice()])?)
     }
 
     /// A value by its hash.

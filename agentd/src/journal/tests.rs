@@ -41,8 +41,7 @@ impl Fold for Count {
     }
 
     fn take(&mut self, record: &Record) {
-        assert!(!matches!(record.event, Event::StateSaved { .. }), "what was saved is not taken again");
-        self.0 += 1;
+        self.0 += u64::from(!matches!(record.event, Event::StateSaved { .. }));
     }
 }
 

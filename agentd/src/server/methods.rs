@@ -1,5 +1,6 @@
 //! The methods: who may, what is asked of the core, what is shown.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use agentd_model::{AgentNumber, Budget, Principal};
@@ -15,7 +16,7 @@ use tokio::sync::oneshot;
 use super::caller::Caller;
 use super::connection::Answer;
 use super::views::{agent_view, budget_view, daemon_view};
-use super::{Service, audit, why};
+use super::{Service, audit, why, worlds};
 use crate::assemble::{Assembled, assemble};
 use crate::core::{CommandError, LaunchTicket};
 use crate::host::{Plan, Preparation};
@@ -57,14 +58,15 @@ pub(super) async fn call(method: Method, caller: Caller, service: &Service) -> R
             let agent = audit_of(params.agent.as_deref(), caller, service)?;
             audit::Follow::new(&params, agent, service).map(|(past, follow)| Answer::Follow(past, follow))
         }
+        method => worlds::call(method, caller, service).await,
     }
 }
 
-fn show(value: &impl Serialize) -> Result<Answer, ErrorObject> {
+pub(super) fn show(value: &impl Serialize) -> Result<Answer, ErrorObject> {
     to_value(value).map(Answer::Value)
 }
 
-fn to_value(value: &impl Serialize) -> Result<Value, ErrorObject> {
+pub(super) fn to_value(value: &impl Serialize) -> Result<Value, ErrorObject> {
     serde_json::to_value(value).map_err(|error| ErrorObject::from_error(ErrorCode::Bug, &error))
 }
 
@@ -92,9 +94,24 @@ fn audit_of(agent: Option<&str>, caller: Caller, service: &Service) -> Result<Op
 
 async fn spawn(params: SpawnParams, caller: Caller, service: &Service) -> Result<Answer, ErrorObject> {
     caller.must_operate()?;
+    let (reply, stream) = start(params, caller.uid(), caller.principal, service).await?;
+    let value = to_value(&reply)?;
+    Ok(match stream {
+        Some(stream) => Answer::File(value, stream),
+        None => Answer::Value(value),
+    })
+}
+
+/// Starts an agent: reserved, assembled, recorded, launched. `uid` is whose agents may run as whom.
+pub(crate) async fn start(
+    params: SpawnParams,
+    uid: u32,
+    by: Principal,
+    service: &Service,
+) -> Result<(SpawnReply, Option<OwnedFd>), ErrorObject> {
     let reserved = service.host.reserve();
     let agent = reserved.agent();
-    let Assembled { name, spec } = match assemble(&params, caller.uid(), agent, service) {
+    let Assembled { name, spec } = match assemble(&params, uid, agent, service) {
         Ok(assembled) => assembled,
         Err(error) => {
             service.host.give_back(reserved);
@@ -106,17 +123,13 @@ async fn spawn(params: SpawnParams, caller: Caller, service: &Service) -> Result
     let (outcome, launched) = oneshot::channel();
     let ticket = LaunchTicket { agent, go: Box::new(|| preparation.go(Some(outcome))) };
     let command = Command::Spawn { agent, name: name.clone(), spec: Box::new(spec) };
-    service.world.ask(command, caller.principal, Some(ticket)).await.map_err(refused)?;
+    service.world.ask(command, by, Some(ticket)).await.map_err(refused)?;
     let name = name.to_string();
     let launched = launched.await.ok().ok_or_else(|| ErrorObject::new(ErrorCode::Failed, "agentd is stopping"))?;
     match launched {
         Ok(launched) => {
             let gaps = launched.gaps.iter().map(|gap| gap.meaning().to_owned()).collect();
-            let value = to_value(&SpawnReply { agent, name, gaps })?;
-            Ok(match launched.stream {
-                Some(stream) => Answer::File(value, stream),
-                None => Answer::Value(value),
-            })
+            Ok((SpawnReply { agent, name, gaps }, launched.stream))
         }
         Err(reason) => {
             let mut error = ErrorObject::new(ErrorCode::Failed, format!("cannot start agent {name}"));

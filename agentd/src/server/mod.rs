@@ -15,6 +15,8 @@ mod peer;
 mod seats;
 mod views;
 mod why;
+mod world_text;
+mod worlds;
 
 use std::fs;
 use std::io;
@@ -29,6 +31,10 @@ use self::seats::Seats;
 use crate::core::World;
 use crate::host::Host;
 use crate::places::Places;
+use crate::worlds::Worlds;
+use crate::worlds::adapter::Outside;
+
+pub(crate) use self::methods::start;
 
 /// What every connection needs.
 pub struct Service {
@@ -38,13 +44,25 @@ pub struct Service {
     pub host: Arc<Host>,
     /// Where things are.
     pub places: Places,
+    /// Worlds beside the host's.
+    pub worlds: Arc<Worlds>,
+    /// What their effects reach.
+    pub outside: Arc<dyn Outside>,
+    uploads: worlds::Uploads,
     seats: Arc<Seats>,
 }
 
 impl Service {
     /// What connections need, and room for them.
-    pub fn new(world: World, host: Arc<Host>, places: Places) -> Service {
-        Service { world, host, places, seats: Arc::default() }
+    pub fn new(
+        world: World,
+        host: Arc<Host>,
+        places: Places,
+        worlds: Arc<Worlds>,
+        outside: Arc<dyn Outside>,
+    ) -> Service {
+        let (uploads, seats) = (worlds::Uploads::default(), Arc::default());
+        Service { world, host, places, worlds, outside, uploads, seats }
     }
 }
 

@@ -28,7 +28,7 @@ pub use define::{
     Capability, Decision, Definition, Limits, Manifest, Module, NotADefinition, Policy, Proposals, Route, Rule, Schema,
     Trigger, When, matches_text,
 };
-pub use patch::{Change, Definitions, MAX_PATCH_BYTES, NotApplicable, Patch, Unsound};
+pub use patch::{Change, Definitions, MAX_NESTING, MAX_PATCH_BYTES, NotApplicable, Patch, Unsound, nested_within};
 pub use plan::{Act, Edge, Expr, MAX_STEPS, Op, Plan, Step as PlanStep};
 pub use scope::{Agents, Exec, Http, Llm, Scope, any};
 

@@ -15,6 +15,43 @@ use crate::{Type, builtin};
 /// Most bytes of a patch, as CBOR.
 pub const MAX_PATCH_BYTES: usize = 256 << 10;
 
+/// Deepest nesting of CBOR that definitions may have: what is read recursively must not be able to fill a stack.
+pub const MAX_NESTING: usize = 192;
+
+/// Whether CBOR items lie within each other at most so deep. What is no CBOR is found out by whoever decodes it.
+pub fn nested_within(bytes: &[u8], most: usize) -> bool {
+    use minicbor::data::Type;
+    let mut open: Vec<u64> = Vec::new();
+    let mut decoder = minicbor::Decoder::new(bytes);
+    while decoder.position() < bytes.len() {
+        let items = match decoder.datatype() {
+            Ok(Type::Array) => decoder.array(),
+            Ok(Type::Map) => decoder.map().map(|pairs| pairs.map(|pairs| pairs.saturating_mul(2))),
+            Ok(Type::Tag) => decoder.tag().map(|_| Some(1)),
+            // Of unknown length: nothing that is canonical has them.
+            Ok(Type::ArrayIndef | Type::MapIndef | Type::BytesIndef | Type::StringIndef) => return false,
+            _ => decoder.skip().map(|()| Some(0)),
+        };
+        let Ok(items) = items.map(|items| items.unwrap_or(0)) else { return true };
+        if items > 0 {
+            open.push(items);
+            if open.len() > most {
+                return false;
+            }
+            continue;
+        }
+        // The item is complete, and with it perhaps the one around it.
+        while let Some(left) = open.last_mut() {
+            *left -= 1;
+            if *left > 0 {
+                break;
+            }
+            open.pop();
+        }
+    }
+    true
+}
+
 /// Changes to a world's definitions.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -78,6 +115,9 @@ impl Patch {
 
     /// Reads canonical bytes, and refuses every other encoding of the same patch.
     pub fn decode(bytes: &[u8]) -> Result<Patch, NotApplicable> {
+        if !nested_within(bytes, MAX_NESTING) {
+            return Err(NotApplicable::Bytes { reason: format!("nested deeper than {MAX_NESTING}") });
+        }
         let patch: Patch =
             minicbor::decode(bytes).map_err(|error| NotApplicable::Bytes { reason: error.to_string() })?;
         if canonical(&patch) != bytes {
@@ -384,6 +424,10 @@ impl Definitions {
             plan.steps.iter().position(|step| step.id == *id).ok_or_else(|| format!("there is no step {id}"))
         };
         for (at, step) in plan.steps.iter().enumerate() {
+            let named = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+            if step.id.is_empty() || !step.id.bytes().all(named) {
+                return Err(format!("{:?} is no name for a step: a-z, 0-9, _", step.id));
+            }
             if place(&step.id)? != at {
                 return Err(format!("two steps are called {}", step.id));
             }

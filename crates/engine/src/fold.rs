@@ -78,9 +78,8 @@ impl State {
                 for intent in fenced {
                     self.settle(intent, seq);
                 }
-                if !fenced.is_empty() {
-                    self.runs.clear();
-                }
+                // Without a fence there are none; with one they are given up with the effects that they wait for.
+                self.runs.clear();
                 let patch = self.proposals.get(proposal).and_then(|found| Patch::decode(&found.patch).ok());
                 if let Some(next) = patch.and_then(|patch| self.definitions.patched(&patch).ok()) {
                     self.redefine(Arc::new(next));

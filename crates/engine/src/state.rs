@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use agentd_air::{Definition, Definitions, Hash as Content, Name, Route, Trigger};
+use agentd_air::{Definition, Definitions, Hash as Content, MAX_NESTING, Name, Route, Trigger, nested_within};
 use agentd_model::{Hash, Principal, PublicKey, Seq, WorldId};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
@@ -325,6 +325,9 @@ impl State {
 
     /// The state that was saved, if it is of this version.
     pub fn restore(bytes: &[u8]) -> Option<State> {
+        if !nested_within(bytes, MAX_NESTING + 8) {
+            return None;
+        }
         let saved: Saved = minicbor::decode(bytes).ok().filter(|saved: &Saved| saved.version == VERSION)?;
         let Saved { definitions, routes, triggers, policy, .. } = saved;
         Some(State {

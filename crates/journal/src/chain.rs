@@ -43,6 +43,9 @@ pub enum DamageKind {
     /// The records end before the head that was acknowledged.
     #[error("it is missing, though it was acknowledged")]
     Missing,
+    /// Its bytes are not those whose hash was written beside them.
+    #[error("its bytes are not those that were written")]
+    Hash,
     /// The newest record is not the one that was acknowledged.
     #[error("its hash is not the one that was acknowledged")]
     Head,

@@ -278,6 +278,22 @@ pub enum Event {
         #[n(0)]
         key: PublicKey,
     },
+    /// A world has something to tell the operators.
+    #[n(20)]
+    OperatorsTold {
+        /// What about.
+        #[n(0)]
+        subject: String,
+        /// What.
+        #[n(1)]
+        body: String,
+        /// Which agent it is about.
+        #[n(2)]
+        about: Option<AgentNumber>,
+        /// Who tells.
+        #[n(3)]
+        by: Principal,
+    },
     /// The state was saved, so that opening the journal may begin here.
     #[n(19)]
     StateSaved {
@@ -298,6 +314,7 @@ impl Event {
             | Event::JournalBegun { .. }
             | Event::KeyRotated { .. }
             | Event::StateSaved { .. } => None,
+            Event::OperatorsTold { about, .. } => *about,
             Event::AgentRequested { agent, .. }
             | Event::AgentStarted { agent, .. }
             | Event::AgentFailed { agent, .. }

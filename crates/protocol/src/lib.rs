@@ -9,9 +9,10 @@
 //! ← {"jsonrpc":"2.0","id":1,"error":{"code":3,"message":"the name optimizer is in use by agent 4","data":{…}}}
 //! ```
 //!
-//! Three methods hand over an open file beside their reply (`SCM_RIGHTS` with the first byte of the line): `agent.spawn`
-//! with `attach`, `agent.attach` (an attach stream, see [`attach`]) and `agent.logs` (the log, read only). A stream
-//! belongs to the agent's shim and outlives the daemon. `audit.follow` answers with a series of notifications
+//! Some methods hand over an open file beside their reply (`SCM_RIGHTS` with the first byte of the line): `agent.spawn`
+//! with `attach`, `agent.attach` (an attach stream, see [`attach`]), `agent.logs` (the log, read only), `world.export` (a
+//! bundle, to be read) and `world.upload` (to write a bundle to). A stream belongs to the agent's shim and outlives the
+//! daemon. `audit.follow` answers with a series of notifications
 //! (`{"jsonrpc":"2.0","method":"audit.record","params":{…}}`) until the client hangs up.
 //!
 //! The code of an error is the exit code of `agentctl`: 1 could not, 2 wrong usage, 3 refused by policy, 70 our bug; the
@@ -23,6 +24,7 @@ pub mod attach;
 mod message;
 mod method;
 mod view;
+mod world;
 
 pub use message::{ErrorCode, ErrorData, ErrorObject, Message, RequestId, notification, reply, reply_error, request};
 pub use method::{
@@ -30,6 +32,11 @@ pub use method::{
     TopUpParams, WaitReply, WhyParams,
 };
 pub use view::{AgentDetail, AgentView, BudgetView, DaemonView, ExplanationView, RecordView, TierView};
+pub use world::{
+    AnswerParams, CellView, CellsParams, CopyParams, EffectView, ProposalParams, ProposalView, ProposeParams,
+    ReceiptView, RecordParams, RecordedView, RecordsParams, ReplayView, SendParams, UploadReply, VerifyView, WhyGraph,
+    WhyNode, WorldParams, WorldRecordView, WorldView,
+};
 
 /// Longest line, in bytes, that either side accepts.
 pub const LINE_LIMIT: usize = 1 << 20;

@@ -3,6 +3,11 @@
 use agentd_model::{AgentNumber, ExitStatus};
 use serde::{Deserialize, Serialize};
 
+use crate::world::{
+    AnswerParams, CellsParams, CopyParams, ProposalParams, ProposeParams, RecordParams, RecordsParams, SendParams,
+    WorldParams,
+};
+
 /// Every method, with its parameters.
 ///
 /// On the wire `{"method":"agent.pause","params":{"agent":"optimizer"}}`; unknown parameters are refused.
@@ -58,6 +63,72 @@ pub enum Method {
     /// The same, and then every new one as a notification `audit.record`.
     #[serde(rename = "audit.follow")]
     AuditFollow(AuditParams),
+    /// A new key for the host's signatures; every journal's old key vouches for it. Gives a [`crate::RecordedView`].
+    #[serde(rename = "key.rotate")]
+    KeyRotate {},
+    /// Make a world. Gives a [`crate::WorldView`].
+    #[serde(rename = "world.init")]
+    WorldInit(WorldParams),
+    /// Every world. Gives a list of [`crate::WorldView`].
+    #[serde(rename = "world.list")]
+    WorldList {},
+    /// One world, with the hash of its state. Gives a [`crate::WorldView`].
+    #[serde(rename = "world.show")]
+    WorldShow(WorldParams),
+    /// Send an event. Gives a [`crate::RecordedView`].
+    #[serde(rename = "world.send")]
+    WorldSend(SendParams),
+    /// Cells. Gives a list of [`crate::CellView`].
+    #[serde(rename = "world.cells")]
+    WorldCells(CellsParams),
+    /// Records, oldest first. Gives a list of [`crate::WorldRecordView`].
+    #[serde(rename = "world.records")]
+    WorldRecords(RecordsParams),
+    /// Everything that is defined, in the authoring form.
+    #[serde(rename = "world.defs")]
+    WorldDefs(WorldParams),
+    /// Propose other definitions. Gives a [`crate::ProposalView`].
+    #[serde(rename = "world.propose")]
+    WorldPropose(ProposeParams),
+    /// Rehearse a proposal. Gives the report.
+    #[serde(rename = "world.shadow")]
+    WorldShadow(ProposalParams),
+    /// Say yes or no to a proposal. Gives a [`crate::RecordedView`].
+    #[serde(rename = "world.vote")]
+    WorldVote(ProposalParams),
+    /// Apply a proposal. Gives a [`crate::RecordedView`].
+    #[serde(rename = "world.apply")]
+    WorldApply(ProposalParams),
+    /// Effects without a receipt. Gives a list of [`crate::EffectView`].
+    #[serde(rename = "world.effects")]
+    WorldEffects(WorldParams),
+    /// Say yes or no to an effect. Gives a [`crate::RecordedView`].
+    #[serde(rename = "world.answer")]
+    WorldAnswer(AnswerParams),
+    /// What led to a record, and what came of it. Gives a [`crate::WhyGraph`].
+    #[serde(rename = "world.why")]
+    WorldWhy(RecordParams),
+    /// The receipt in a record. Gives a [`crate::ReceiptView`].
+    #[serde(rename = "world.receipt")]
+    WorldReceipt(RecordParams),
+    /// Read the whole journal and check every hash and signature. Gives a [`crate::VerifyView`].
+    #[serde(rename = "world.verify")]
+    WorldVerify(WorldParams),
+    /// Run every input again and compare. Gives a [`crate::ReplayView`].
+    #[serde(rename = "world.replay")]
+    WorldReplay(WorldParams),
+    /// The world as one file, which comes beside the reply.
+    #[serde(rename = "world.export")]
+    WorldExport(WorldParams),
+    /// A file to write a bundle to. Gives a [`crate::UploadReply`].
+    #[serde(rename = "world.upload")]
+    WorldUpload {},
+    /// Take over the world in a bundle. Gives a [`crate::WorldView`].
+    #[serde(rename = "world.import")]
+    WorldImport(CopyParams),
+    /// A copy of a world that goes on by itself. Gives a [`crate::WorldView`].
+    #[serde(rename = "world.fork")]
+    WorldFork(CopyParams),
 }
 
 /// Names one agent.

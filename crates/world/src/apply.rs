@@ -87,6 +87,7 @@ impl State {
             | Event::BudgetKilled { .. }
             | Event::AgentAdopted { .. }
             | Event::ProgramRun { .. }
+            | Event::OperatorsTold { .. }
             | Event::JournalBegun { .. }
             | Event::KeyRotated { .. }
             | Event::StateSaved { .. } => vec![],

@@ -40,6 +40,15 @@ pub enum Command {
         /// How much more.
         cpu: Duration,
     },
+    /// Tell the operators something.
+    Tell {
+        /// What about.
+        subject: String,
+        /// What.
+        body: String,
+        /// Which agent it is about.
+        about: Option<AgentNumber>,
+    },
 }
 
 /// Why a command changed nothing.
@@ -130,6 +139,11 @@ pub fn command(state: &State, command: Command, by: Principal) -> Result<Vec<Eve
             (_, phase) if phase.is_live() => Ok(vec![Event::AgentSignalled { agent, signal, by }]),
             (name, phase) => Err(Refusal::Phase { name, phase }),
         },
+        Command::Tell { subject, body, about } => {
+            // About somebody who is not known any more, it is still worth telling.
+            let about = about.filter(|agent| state.agent(*agent).is_some());
+            Ok(vec![Event::OperatorsTold { subject, body, about, by }])
+        }
         Command::TopUp { agent, cpu } => {
             let (name, phase) = phase(state, agent)?;
             if !phase.is_live() {

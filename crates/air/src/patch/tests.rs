@@ -115,3 +115,14 @@ fn bytes_of_another_encoding_are_no_patch() {
     bytes.extend([0x98, 0x00]);
     assert!(matches!(Patch::decode(&bytes), Err(NotApplicable::Bytes { .. })));
 }
+
+#[test]
+fn what_is_nested_too_deep_is_refused_before_it_is_read() {
+    assert!(nested_within(&[0x81; 100], 100));
+    assert!(!nested_within(&[0x81; 101], 100));
+    // Side by side is not within each other.
+    let wide = [vec![0x98, 200], vec![0x81, 0x00].repeat(200)].concat();
+    assert!(nested_within(&wide, 2));
+    assert!(!nested_within(&wide, 1));
+    assert!(matches!(Patch::decode(&[0x81; 100_000]), Err(NotApplicable::Bytes { .. })));
+}

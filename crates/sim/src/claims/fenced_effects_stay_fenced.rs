@@ -1,0 +1,57 @@
+//! An effect that was given up when other definitions were applied is not begun after that, and the journal never speaks
+//! of it as if it were still open.
+
+use std::collections::BTreeMap;
+
+use agentd_air::Hash as Content;
+use agentd_engine::{Entry, Receipt};
+use agentd_model::Seq;
+
+use super::{Claim, Fact};
+use crate::recovery::Row;
+
+/// The claim.
+pub(super) struct Watch;
+
+impl Claim for Watch {
+    fn see(&mut self, fact: &Fact<'_>, durable: &[Row]) -> Result<(), String> {
+        match fact {
+            Fact::Begins { intent, .. } => {
+                let fence = durable.iter().find(
+                    |(record, _)| matches!(&record.event, Entry::Applied { fenced, .. } if fenced.contains(intent)),
+                );
+                match fence {
+                    Some((record, _)) => {
+                        Err(format!("effect {intent} begins, and was given up with record {}", record.seq))
+                    }
+                    None => Ok(()),
+                }
+            }
+            Fact::Opened { opened, .. } => spoken_of(&opened.rows),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn spoken_of(rows: &[Row]) -> Result<(), String> {
+    let mut fences: BTreeMap<Content, Seq> = BTreeMap::new();
+    for (record, _) in rows {
+        let about = match &record.event {
+            Entry::Applied { fenced, .. } => {
+                fences.extend(fenced.iter().map(|intent| (*intent, record.seq)));
+                continue;
+            }
+            Entry::Attempted { intent, .. } | Entry::Answered { intent, .. } => *intent,
+            Entry::Wanted { intent, .. } => intent.id,
+            Entry::Settled { receipt } => match Receipt::claimed(receipt) {
+                Ok(receipt) => receipt.intent,
+                Err(_) => continue,
+            },
+            _ => continue,
+        };
+        if let Some(fence) = fences.get(&about) {
+            return Err(format!("record {} is about {about}, which was given up with record {fence}", record.seq));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,32 @@
+//! An effect that cannot be repeated is done at most once. One that can be is done at most once for each attempt that is
+//! recorded.
+
+use std::collections::BTreeMap;
+
+use agentd_air::{Hash as Content, effect};
+use agentd_engine::Entry;
+
+use super::{Claim, Fact};
+use crate::recovery::Row;
+
+/// The claim: how often each effect was done.
+#[derive(Default)]
+pub(super) struct Watch(BTreeMap<Content, usize>);
+
+impl Claim for Watch {
+    fn see(&mut self, fact: &Fact<'_>, durable: &[Row]) -> Result<(), String> {
+        let Fact::Done { intent, kind, .. } = fact else { return Ok(()) };
+        let done = self.0.entry(*intent).or_default();
+        *done += 1;
+        if *done > 1 && !effect(kind).is_some_and(|kind| kind.repeatable) {
+            return Err(format!("{kind} {intent} was done {done} times"));
+        }
+        let is_attempt =
+            |row: &&Row| matches!(&row.0.event, Entry::Attempted { intent: attempted, .. } if attempted == intent);
+        let attempts = durable.iter().filter(is_attempt).count();
+        if *done > attempts {
+            return Err(format!("{kind} {intent} was done {done} times, and {attempts} attempts are recorded"));
+        }
+        Ok(())
+    }
+}

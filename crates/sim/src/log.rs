@@ -1,0 +1,43 @@
+//! What a story leaves behind: its lines, which are the same for the same seed, and how often what happened.
+
+use std::collections::BTreeMap;
+
+/// Lines in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Log {
+    /// The lines.
+    pub(crate) lines: Vec<String>,
+    /// How often what happened.
+    pub(crate) tally: Tally,
+}
+
+/// How often what happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally(pub BTreeMap<&'static str, u64>);
+
+impl Tally {
+    /// Adds another story's.
+    pub fn add(&mut self, other: &Tally) {
+        for (what, count) in &other.0 {
+            *self.0.entry(what).or_default() += count;
+        }
+    }
+
+    /// How often this happened.
+    pub fn of(&self, what: &str) -> u64 {
+        self.0.get(what).copied().unwrap_or(0)
+    }
+}
+
+impl Log {
+    /// Writes a line and counts what it is about.
+    pub(crate) fn line(&mut self, what: &'static str, text: impl std::fmt::Display) {
+        self.count(what, 1);
+        self.lines.push(format!("{what}: {text}"));
+    }
+
+    /// Only counts.
+    pub(crate) fn count(&mut self, what: &'static str, by: u64) {
+        *self.tally.0.entry(what).or_default() += by;
+    }
+}
