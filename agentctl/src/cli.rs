@@ -72,6 +72,7 @@ enum Command {
     Budget(budget::BudgetArgs),
     Why(why::Why),
     Audit(audit::Audit),
+    World(world::WorldArgs),
     Doctor(doctor::Doctor),
     Profile(profile::ProfileArgs),
     Completions(completions::Completions),
@@ -82,7 +83,7 @@ enum Command {
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Run an agent", &["spawn", "attach", "logs", "wait"]),
     ("See and steer", &["ps", "inspect", "pause", "resume", "kill", "budget"]),
-    ("Ask what happened", &["why", "audit"]),
+    ("Ask what happened", &["why", "audit", "world"]),
     ("This host", &["doctor", "profile"]),
     ("Setup", &["completions", "man"]),
 ];
@@ -117,7 +118,7 @@ impl Context {
 type Describe = fn(clap::Command) -> clap::Command;
 
 /// The commands that scripts start again and again.
-const ALONE: [(&str, Describe); 12] = [
+const ALONE: [(&str, Describe); 13] = [
     ("spawn", spawn::Spawn::augment_args),
     ("attach", attach::Attach::augment_args),
     ("logs", logs::Logs::augment_args),
@@ -130,6 +131,7 @@ const ALONE: [(&str, Describe); 12] = [
     ("budget", budget::BudgetArgs::augment_args),
     ("why", why::Why::augment_args),
     ("audit", audit::Audit::augment_args),
+    ("world", world::WorldArgs::augment_args),
 ];
 
 /// A command line that knows one command. To describe all of them takes ten times as long as to read the arguments of one.
@@ -232,6 +234,7 @@ impl Command {
             Command::Budget(args) => args.run(context),
             Command::Why(args) => args.run(context),
             Command::Audit(args) => args.run(context),
+            Command::World(args) => args.run(context),
             Command::Doctor(args) => args.run(context),
             Command::Profile(args) => args.run(context),
             Command::Completions(args) => args.run(context),

@@ -23,7 +23,10 @@ fn tone(event: &Event) -> Tone {
     match event {
         Event::AccessDenied { .. } | Event::DenialsSuppressed { .. } | Event::BudgetKilled { .. } => Tone::Bad,
         Event::AgentFailed { .. } | Event::AgentLost { .. } => Tone::Bad,
-        Event::BudgetWarned { .. } | Event::BudgetExhausted { .. } | Event::AgentPaused { .. } => Tone::Warn,
+        Event::OperatorsTold { .. }
+        | Event::BudgetWarned { .. }
+        | Event::BudgetExhausted { .. }
+        | Event::AgentPaused { .. } => Tone::Warn,
         Event::AgentStarted { .. } | Event::AgentResumed { .. } | Event::BudgetToppedUp { .. } => Tone::Good,
         Event::ProgramRun { .. } => Tone::Dim,
         _ => Tone::Plain,
@@ -67,6 +70,7 @@ pub(crate) fn sentence(event: &Event) -> String {
         Event::JournalBegun { world, key } => format!("journal {world} begins; heads are signed with {key}"),
         Event::KeyRotated { key } => format!("from here on heads are signed with {key}"),
         Event::StateSaved { state, .. } => format!("state saved as {state}"),
+        Event::OperatorsTold { subject, body, by, .. } => format!("{by} tells: {}: {}", clean(subject), clean(body)),
         Event::DenialsSuppressed { count: n, .. } => {
             format!("{} refused, but not reported one by one", count(*n, "more attempt"))
         }

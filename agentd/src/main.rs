@@ -2,12 +2,15 @@
 
 use std::process::ExitCode;
 
-use agentd::{places::Places, run, shim};
+use agentd::{places::Places, run, shim, worlds};
 
 const HELP: &str = "\
 The daemon that agents are spawned, confined, counted and explained by
 
 Usage: agentd [OPTIONS]
+       agentd replay FILE [--verify] [--state HASH]
+
+`replay` verifies a world's bundle and runs every input again; it needs no daemon and no rights.
 
 Options:
       --state DIR     Journal, logs and exit records [default: /var/lib/agentd]
@@ -31,6 +34,9 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();
     if arguments.peek().is_some_and(|first| first == "shim") {
         return shim::main();
+    }
+    if arguments.peek().is_some_and(|first| first == "replay") {
+        return worlds::offline::main(arguments.skip(1));
     }
     let (mut places, mut action) = (Places::default(), run::run as fn(&Places) -> ExitCode);
     while let Some(argument) = arguments.next() {

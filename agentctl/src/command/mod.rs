@@ -17,6 +17,7 @@ pub(crate) mod resume;
 pub(crate) mod spawn;
 pub(crate) mod wait;
 pub(crate) mod why;
+pub(crate) mod world;
 
 use agentd_protocol::AgentParams;
 

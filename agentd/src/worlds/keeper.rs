@@ -42,6 +42,9 @@ pub enum Message {
     Stop,
 }
 
+/// Where an answer goes, if anybody waits for it.
+type Reply = Option<oneshot::Sender<Result<Seq, AskError>>>;
+
 /// Why an input was not taken.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AskError {
@@ -142,7 +145,7 @@ impl Thread {
     }
 
     /// Takes inputs, then whatever they allow to be done.
-    fn turn(&mut self, batch: Vec<(Asked, Option<oneshot::Sender<Result<Seq, AskError>>>)>) {
+    fn turn(&mut self, batch: Vec<(Asked, Reply)>) {
         let (asked, replies): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         if !asked.is_empty() {
             let stamp = self.parts.clock.stamp();

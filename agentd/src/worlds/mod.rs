@@ -15,6 +15,7 @@ mod bridge;
 pub mod bundle;
 mod disk;
 pub mod keeper;
+pub mod offline;
 mod outside;
 pub mod reducers;
 pub mod rehearse;
