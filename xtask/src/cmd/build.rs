@@ -132,8 +132,10 @@ pub(super) fn reducers() -> Result<Vec<PathBuf>> {
         for name in sample_names()? {
             let bytes = read(&made.join(name.replace('-', "_")).with_extension("wasm"))?;
             wasm::imports_nothing(&bytes).with_context(|| format!("{name} is not a reducer"))?;
-            let module = to.join(name).with_extension("wasm");
+            let module = to.join(&name).with_extension("wasm");
             keep(&module, &bytes)?;
+            // What a world needs to run it, beside it, as `agentctl world propose` looks for it.
+            keep(&to.join(&name).with_extension("json"), &read(&samples().join(&name).join("air.json"))?)?;
             modules.push(module);
         }
         Ok(modules)
@@ -156,7 +158,9 @@ fn same_anywhere(tools: &toolchain::WasmRust) -> Result<String> {
     let (source, source_name) = tools.source();
     // Of several that fit, rustc takes the last.
     let places = [(paths::root(), "/agentd".to_owned()), (cargo, "/cargo".to_owned()), (source, source_name)];
-    let flags = places.map(|(here, name)| format!("--remap-path-prefix={}={name}", here.display()));
+    let mut flags = places.map(|(here, name)| format!("--remap-path-prefix={}={name}", here.display())).to_vec();
+    // Rust's stack of a megabyte would lie before everything else, and a step's memory be reset far from where it was used.
+    flags.extend(["-Clink-arg=-zstack-size=65536".to_owned()]);
     Ok(flags.join("\x1f"))
 }
 

@@ -5,6 +5,7 @@
 //! ends with 1 if anything is not as told. Everything that it makes lies below one directory and is removed.
 
 mod scene;
+mod world;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -46,26 +47,51 @@ impl Teller {
     }
 }
 
+/// Which story.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Story {
+    /// An agent at work.
+    Agent,
+    /// The same, and then a world that watches agents.
+    World,
+}
+
 /// Tells the story with a daemon of its own, because this host's kernel can.
-pub(crate) fn on_this_host() -> Result<ExitCode> {
+pub(crate) fn on_this_host(which: Story) -> Result<ExitCode> {
     let scratch = store::scratch("demo")?;
     let daemon = Daemon::own(scratch.path())?;
-    let told = story(daemon);
+    let told = story(daemon, which, &crate::paths::target().join("wasm"));
     let unloaded = Daemon::unload(scratch.path());
     told.and_then(|code| unloaded.map(|()| code))
 }
 
 /// Tells the story with the daemon that runs here.
-pub(crate) fn tell() -> Result<ExitCode> {
-    story(Daemon::running()?)
+pub(crate) fn tell(which: Story) -> Result<ExitCode> {
+    story(Daemon::running()?, which, std::path::Path::new(GUEST_WASM))
 }
 
-fn story(mut daemon: Daemon) -> Result<ExitCode> {
+/// Where the sample reducers lie in a machine.
+pub(crate) const GUEST_WASM: &str = "/srv/wasm";
+
+fn story(mut daemon: Daemon, which: Story, wasm: &std::path::Path) -> Result<ExitCode> {
     let mut teller = Teller { wrong: 0 };
+    agent_story(&mut daemon, &mut teller)?;
+    if which == Story::World {
+        world::story(&daemon, &mut teller, wasm)?;
+    }
+    if teller.wrong > 0 {
+        ui::say(format!("\n{} lines are not as told.", teller.wrong));
+        return Ok(ExitCode::FAILURE);
+    }
+    ui::say("\nAll as told.");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn agent_story(daemon: &mut Daemon, teller: &mut Teller) -> Result<()> {
     let scene = Scene::set()?;
 
     ui::say(format!("\n$ agentctl spawn --name demo --profile coding --budget {BUDGET} -- ./agent.sh"));
-    let mut agent = Agent::spawn(&scene, &daemon, BUDGET)?;
+    let mut agent = Agent::spawn(&scene, daemon, BUDGET)?;
     ui::say("\nIts work goes on unhindered:");
     teller.allowed(&mut agent, "clone", "git clone")?;
     teller.allowed(&mut agent, "edit", "edit a source file")?;
@@ -121,11 +147,5 @@ fn story(mut daemon: Daemon) -> Result<ExitCode> {
     let absent = objects.iter().find(|object| !denied.iter().any(|line| line.contains(*object)));
     let shown = absent.map_or(format!("{} records", denied.len()), |object| format!("none about {object}"));
     teller.line("the journal has every refusal", &shown, absent.is_none() && denied.len() >= 8);
-    scene.clear()?;
-    if teller.wrong > 0 {
-        ui::say(format!("\n{} lines are not as told.", teller.wrong));
-        return Ok(ExitCode::FAILURE);
-    }
-    ui::say("\nAll as told.");
-    Ok(ExitCode::SUCCESS)
+    scene.clear()
 }
