@@ -5,7 +5,7 @@
 
 use agentd_air::{
     Definitions, Hash as Content, MAX_PATCH_BYTES, Name, NotApplicable, Patch, Proposals, Resolve as _, Type, Value,
-    Wrong, check, encode,
+    Wrong, check, effect, encode,
 };
 use agentd_model::{Hash, Principal, PublicKey, Seq, WorldId};
 
@@ -13,7 +13,7 @@ use crate::entry::{Entry, Source};
 use crate::receipt::{NotAReceipt, Receipt};
 use crate::state::{Phase, Stage, State};
 
-/// Something from outside.
+/// Something from outside. A change of keys is none: it is a commit of its own ([`crate::Keeper::rotate`]).
 #[derive(Clone, Debug)]
 pub enum Input {
     /// The world begins.
@@ -23,18 +23,6 @@ pub enum Input {
         /// What people call it.
         name: String,
         /// What its heads are signed with.
-        key: PublicKey,
-    },
-    /// Another key.
-    Rotate {
-        /// It.
-        key: PublicKey,
-    },
-    /// A copy goes on here.
-    TakeOver {
-        /// What people call it here.
-        name: String,
-        /// This host's key.
         key: PublicKey,
     },
     /// Somebody sends an event.
@@ -128,6 +116,9 @@ pub enum Input {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
+    /// It has begun already, or something comes before its beginning.
+    #[error("a world begins once, and before anything else")]
+    Beginning,
     /// No such schema.
     #[error("there is no schema {0}")]
     UnknownSchema(Name),
@@ -219,10 +210,11 @@ const NOTE_BYTES: usize = 1000;
 impl State {
     /// Checks an input and makes it an entry.
     pub fn accept(&self, input: Input) -> Result<Entry, Refusal> {
+        if matches!(input, Input::Begin { .. }) != (self.height == Seq(0)) {
+            return Err(Refusal::Beginning);
+        }
         match input {
             Input::Begin { world, name, key } => Ok(Entry::Begun { world, name, key }),
-            Input::Rotate { key } => Ok(Entry::KeyRotated { key }),
-            Input::TakeOver { name, key } => Ok(Entry::TakenOver { name, key }),
             Input::Event { schema, .. } if schema.is_reserved() => Err(Refusal::Reserved(schema)),
             Input::Event { schema, value, key, by } => self.event(schema, &value, key, Source::Sent { by }),
             Input::Host { seq, .. } if seq <= self.host_cursor => Err(Refusal::Seen(seq)),
@@ -236,12 +228,7 @@ impl State {
                     None => Err(Refusal::NotOpen(intent)),
                 }
             }
-            Input::Attempt { intent } => match self.open.get(&intent).map(|open| open.phase) {
-                Some(Phase::Ready) => Ok(Entry::Attempted { intent, attempt: 1 }),
-                Some(Phase::Attempted { attempt }) => Ok(Entry::Attempted { intent, attempt: attempt + 1 }),
-                Some(Phase::Asked) => Err(Refusal::Phase { intent, phase: "waiting for a person" }),
-                None => Err(Refusal::NotOpen(intent)),
-            },
+            Input::Attempt { intent } => self.attempt(intent),
             Input::Receipt { bytes } => self.receipt(bytes),
             Input::Propose { patch, by, note } => {
                 let note = short("note", note)?;
@@ -284,6 +271,18 @@ impl State {
         let routes =
             self.definitions.routes().iter().filter(move |route| route.event == *schema && route.key.is_none());
         routes.filter_map(|route| Some((&route.module, self.definitions.module(&route.module)?.key.as_ref()?)))
+    }
+
+    fn attempt(&self, intent: Content) -> Result<Entry, Refusal> {
+        let open = self.open.get(&intent).ok_or(Refusal::NotOpen(intent))?;
+        match open.phase {
+            Phase::Ready => Ok(Entry::Attempted { intent, attempt: 1 }),
+            Phase::Attempted { attempt } if effect(&open.intent.kind).is_some_and(|kind| kind.repeatable) => {
+                Ok(Entry::Attempted { intent, attempt: attempt + 1 })
+            }
+            Phase::Attempted { .. } => Err(Refusal::Phase { intent, phase: "being done, and is not done twice" }),
+            Phase::Asked => Err(Refusal::Phase { intent, phase: "waiting for a person" }),
+        }
     }
 
     fn receipt(&self, bytes: Vec<u8>) -> Result<Entry, Refusal> {

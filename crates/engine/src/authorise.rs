@@ -88,6 +88,10 @@ fn scope_covers(scope: &Scope, kind: &Name, params: &Value) -> Result<(), String
             within("method", &http.methods, text(0))?;
             let rest = text(1).split_once("://").map(|(_, rest)| rest).unwrap_or_default();
             let host = rest.split(['/', '?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+            // `http://allowed:80@elsewhere` begins like a host that is allowed and goes elsewhere.
+            if host.contains(['@', '\\']) {
+                return Err(format!("{host} is no host"));
+            }
             within("host", &http.hosts, &host)
         }
         (Scope::Exec(exec), "exec") => {

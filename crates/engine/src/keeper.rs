@@ -101,6 +101,7 @@ pub struct Keeper<D> {
     state: State,
     chain: Chain,
     saved: Seq,
+    save_every: u64,
     disk: D,
     signer: Signer,
     broken: bool,
@@ -109,7 +110,13 @@ pub struct Keeper<D> {
 impl<D: Disk> Keeper<D> {
     /// Over a world as its disk has it. `signer` has the key that the next head is to be signed with.
     pub fn new(state: State, chain: Chain, saved: Seq, disk: D, signer: Signer) -> Keeper<D> {
-        Keeper { state, chain, saved, disk, signer, broken: false }
+        Keeper { state, chain, saved, save_every: SAVE_EVERY, disk, signer, broken: false }
+    }
+
+    /// Saves the state after another number of records than [`SAVE_EVERY`].
+    #[must_use]
+    pub fn saving_every(self, records: u64) -> Keeper<D> {
+        Keeper { save_every: records, ..self }
     }
 
     /// The state as of the last commit.
@@ -153,7 +160,7 @@ impl<D: Disk> Keeper<D> {
         if rows.is_empty() {
             return Ok(turn);
         }
-        let saved = if self.chain.seq.0 - self.saved.0 >= SAVE_EVERY {
+        let saved = if self.chain.seq.0 - self.saved.0 >= self.save_every {
             let bytes = self.state.save();
             let entry = Entry::StateSaved { state: self.state.hash(), key: self.signer.key() };
             let drafts = self.run(entry, stamp, reducers)?;
@@ -167,8 +174,12 @@ impl<D: Disk> Keeper<D> {
             self.saved = self.chain.seq;
         }
         for (record, _) in &turn.records {
-            if let Entry::Attempted { intent, .. } = &record.event {
-                turn.perform.extend(self.state.open_intent(intent).cloned());
+            // Only the newest attempt: an earlier one of this turn was overtaken before anybody began.
+            if let Entry::Attempted { intent, attempt } = &record.event
+                && let Some(open) = self.state.open_intent(intent)
+                && open.phase == (Phase::Attempted { attempt: *attempt })
+            {
+                turn.perform.push(open.clone());
             }
         }
         Ok(turn)

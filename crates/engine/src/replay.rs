@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use agentd_journal::Record;
-use agentd_model::{Hash, Seq};
+use agentd_model::{Hash, Seq, Stamp};
 
 use crate::entry::Entry;
 use crate::receipt::Receipt;
@@ -17,6 +17,7 @@ use crate::state::State;
 /// A replay on its way.
 pub struct Replay {
     state: State,
+    stamp: Stamp,
     expected: VecDeque<Draft>,
 }
 
@@ -68,7 +69,7 @@ pub enum Divergence {
 impl Replay {
     /// Begins with a state: that of no records, or one that was saved.
     pub fn new(state: State) -> Replay {
-        Replay { state, expected: VecDeque::new() }
+        Replay { state, stamp: Stamp::default(), expected: VecDeque::new() }
     }
 
     /// Takes the next record.
@@ -76,15 +77,16 @@ impl Replay {
         let at = record.seq;
         if self.expected.is_empty() && record.event.is_input() {
             self.check(record)?;
+            self.stamp = record.stamp;
             self.expected = self.state.run(reducers, record.event.clone(), record.stamp)?.into();
         }
         let found = Draft { seq: at, cause: record.cause, entry: record.event.clone() };
         match self.expected.pop_front() {
-            Some(expected) if expected == found => Ok(()),
+            Some(expected) if expected == found && self.stamp == record.stamp => Ok(()),
             expected => Err(Divergence::Record {
                 at,
-                found: shown(&found),
-                expected: expected.as_ref().map_or_else(|| "nothing".to_owned(), shown),
+                found: shown(&found, record.stamp),
+                expected: expected.as_ref().map_or_else(|| "nothing".to_owned(), |draft| shown(draft, self.stamp)),
             }),
         }
     }
@@ -123,12 +125,12 @@ pub fn replay<'a>(
     replay.finish()
 }
 
-fn shown(draft: &Draft) -> String {
+fn shown(draft: &Draft, stamp: Stamp) -> String {
     let cause = draft.cause.map(|seq| format!(" (because of {seq})")).unwrap_or_default();
     let json = serde_json::to_string(&draft.entry).unwrap_or_default();
     let mut text = json.chars().take(300).collect::<String>();
     if text.len() < json.len() {
         text.push('…');
     }
-    text + &cause
+    format!("{text}{cause} at {}", stamp.wall_ns)
 }

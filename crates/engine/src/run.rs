@@ -185,7 +185,11 @@ impl Cascade<'_> {
             let cell = match (&module.key, &route.key) {
                 (None, _) => None,
                 (Some(_), Some(field)) => of.zip(decoded.as_ref()).and_then(|(of, value)| key_in(of, value, field)),
-                (Some(_), None) => key.clone(),
+                // A sender's key was checked; that of a cell which raises an event may be of another type.
+                (Some(of), None) => {
+                    let fits = |key: &ByteVec| decode(definitions.as_ref(), of, key, Strictness::Canonical).is_ok();
+                    key.clone().filter(fits)
+                }
             };
             self.step(seq, module, cell, schema, value)?;
         }

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use agentd_air::{Decision, Definitions, effect, schemas, to_json};
+use agentd_air::{Decision, Definitions, Resolve as _, effect, schemas, to_json};
 use agentd_model::Stamp;
 use serde::{Deserialize, Serialize};
 
@@ -122,9 +122,11 @@ impl Branch {
     /// Whether an input of then is one in this line too.
     fn fits(&self, entry: &Entry) -> Result<(), String> {
         match entry {
-            Entry::Happened { schema, from: Source::Sent { .. }, .. } => {
-                let known = agentd_air::Resolve::schema(self.state.definitions().as_ref(), schema).is_some();
-                if known { Ok(()) } else { Err(format!("there is no schema {schema}")) }
+            Entry::Happened { schema, value, from: Source::Sent { .. }, .. } => {
+                let types = self.state.definitions().as_ref();
+                let of = types.schema(schema).ok_or_else(|| format!("there is no schema {schema}"))?;
+                let decoded = agentd_air::decode(types, of, value, agentd_air::Strictness::Canonical);
+                decoded.map(drop).map_err(|wrong| format!("the value is not a {schema}: {wrong}"))
             }
             // What is about an effect that is not there in this line says nothing in it.
             _ => Ok(()),
