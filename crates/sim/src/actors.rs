@@ -47,14 +47,14 @@ impl Actors {
     }
 
     /// The next one sends something.
-    pub(crate) fn send(&mut self, state: &State, told: &[Vec<u8>]) -> Sent {
+    pub(crate) fn send(&mut self, state: &State, told: &[Vec<u8>], signer: &Signer) -> Sent {
         match self.rng.below(100) {
             0..=44 => self.event(),
             45..=54 => self.host_event(),
             55..=69 => self.governance(state),
             70..=79 => self.answer(state),
             80..=87 => self.wrong_event(),
-            88..=94 => self.forgery(state),
+            88..=94 => self.forgery(state, signer),
             _ => match self.rng.pick(told) {
                 Some(bytes) => Sent::new("a receipt again", Input::Receipt { bytes: bytes.clone() }),
                 None => self.event(),
@@ -67,7 +67,8 @@ impl Actors {
         let by = self.anybody();
         let text = |text: &str| Value::Text(text.to_owned());
         let (schema, value, key) = match self.rng.below(20) {
-            0..=5 => ("sim/add@1", Value::Record(vec![Value::Int(self.rng.below(9) as i64 - 4)]), None),
+            0 => ("sim/go@1", Value::Record(vec![Value::Int(3)]), None),
+            1..=5 => ("sim/add@1", Value::Record(vec![Value::Int(self.rng.below(9) as i64 - 4)]), None),
             roll @ 6..=15 => {
                 let (cell, what) = (Value::Nat(self.rng.below(4)), Value::Nat(self.rng.below(DEEDS)));
                 let note = text(WORDS[self.rng.index(WORDS.len())]);
@@ -176,8 +177,8 @@ impl Actors {
         Sent::impossible("nonsense", input)
     }
 
-    /// A receipt that is none.
-    fn forgery(&mut self, state: &State) -> Sent {
+    /// A receipt that is none: of a stranger, of a step that was not taken, of another world, without what it says was done.
+    fn forgery(&mut self, state: &State, signer: &Signer) -> Sent {
         let open: Vec<_> = state.open().collect();
         let (intent, attempt) = match self.rng.pick(&open) {
             Some(open) => match open.phase {
@@ -186,17 +187,20 @@ impl Actors {
             },
             None => (Hash(self.rng.bytes()), 1),
         };
-        let receipt =
-            |intent, attempt| Receipt::new(state.world(), intent, "forger/1", attempt, Status::Failed).sign(&stranger());
-        let mut bytes = receipt(intent, attempt);
-        match self.rng.below(3) {
-            0 => {}
-            1 => bytes = receipt(intent, attempt + 1),
+        let receipt = |world, attempt, status| Receipt::new(world, intent, "forger/1", attempt, status);
+        let world = state.world();
+        let bytes = match self.rng.below(5) {
+            0 => receipt(world, attempt, Status::Failed).sign(&stranger()),
+            1 => receipt(world, attempt + 1, Status::Failed).sign(signer),
+            2 => receipt(WorldId([9; 16]), attempt, Status::Failed).sign(signer),
+            3 => receipt(world, attempt, Status::Done).sign(signer),
             _ => {
+                let mut bytes = receipt(world, attempt, Status::Failed).sign(signer);
                 let at = self.rng.index(bytes.len());
                 bytes[at] ^= 1 << self.rng.below(8);
+                bytes
             }
-        }
+        };
         Sent::impossible("a forged receipt", Input::Receipt { bytes })
     }
 

@@ -62,11 +62,11 @@ impl Adapters {
         self.waiting.push(job);
     }
 
-    /// The daemon is killed. What it had is given back, for those who cannot let go of it.
+    /// The daemon is killed. What was done and not yet told is given back, for those who cannot let go of it.
     pub(crate) fn killed(&mut self) -> Vec<Job> {
-        self.came.clear();
+        self.waiting.clear();
         self.begun.clear();
-        std::mem::take(&mut self.waiting)
+        std::mem::take(&mut self.came).into_iter().map(|came| came.job).collect()
     }
 
     /// Whether nothing is on its way here.
@@ -118,6 +118,7 @@ impl Came {
 fn result(kind: &Name) -> Vec<u8> {
     let value = match kind.name() {
         "timer" => Value::Time(7),
+        "blob.put" => Value::Hash(Hash([7; 32])),
         "http" => {
             return encode(&Value::Record(vec![Value::Nat(200), Value::Map(vec![]), Value::Bytes(b"ok".to_vec())]));
         }

@@ -89,12 +89,10 @@ impl Drive {
         (self.end, self.index) = (end, index);
     }
 
-    /// A bit of the platter turns over.
-    pub(crate) fn rot(&mut self, at: usize, bit: u8) {
+    /// Somebody writes over the platter.
+    pub(crate) fn overwrite(&mut self, at: usize, bytes: &[u8]) {
         self.generation += 1;
-        if let Some(byte) = self.platter.get_mut(at) {
-            *byte ^= 1 << bit;
-        }
+        place(&mut self.platter, at, bytes);
     }
 
     fn flush(&mut self) {

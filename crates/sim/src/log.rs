@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use agentd_engine::Entry;
+
 /// Lines in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Log {
@@ -34,6 +36,18 @@ impl Log {
     pub(crate) fn line(&mut self, what: &'static str, text: impl std::fmt::Display) {
         self.count(what, 1);
         self.lines.push(format!("{what}: {text}"));
+    }
+
+    /// Counts what only a record tells.
+    pub(crate) fn record(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Applied { fenced, .. } => self.count("fenced", fenced.len() as u64),
+            Entry::WantedAgain { .. } => self.count("wanted again", 1),
+            Entry::PlanWent { ended: Some(_), .. } => self.count("plans ended", 1),
+            Entry::Cut { .. } => self.count("cascades cut", 1),
+            Entry::StateSaved { .. } => self.count("saved", 1),
+            _ => {}
+        }
     }
 
     /// Only counts.

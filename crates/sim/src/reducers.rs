@@ -51,9 +51,9 @@ impl Reducers for Natives {
 fn step(request: &Request<'_>, twist: i64) -> Ran {
     let of = |name: &str| *request.wasm == wasm(name);
     let answer = match () {
-        () if of("counter") => agentd_reducer::run(request.input, |_, state, event| {
-            counter(state, event.decode::<Add>()?.by + twist)
-        }),
+        () if of("counter") => {
+            agentd_reducer::run(request.input, |_, state, event| counter(state, event.decode::<Add>()?.by + twist))
+        }
         () if of("counter twice") => {
             agentd_reducer::run(request.input, |_, state, event| counter(state, 2 * event.decode::<Add>()?.by))
         }
@@ -140,7 +140,7 @@ fn cells(
         let told: Told = event.decode()?;
         state.told += 1;
         // What failed is tried again, with luck, and under a key: the second time it is the same effect.
-        let again = told.status == "failed" && told.intent.0[0] % 2 == 0;
+        let again = told.status == "failed" && told.intent.0[0].is_multiple_of(2);
         state.last = told.status;
         let output = Output::keep().set(&state);
         return Ok(if again {
@@ -193,11 +193,7 @@ fn listener(
     let total = state.map_or(1, |state| state.total + 1);
     let output = Output::keep().set(&Total { total });
     // The third time, an operator is told.
-    Ok(if total % 3 == 0 {
-        output.effect("sys/host.thaw@1", "sim/thaw@1", &(paused.agent, "again"))
-    } else {
-        output
-    })
+    Ok(if total % 3 == 0 { output.effect("sys/host.thaw@1", "sim/thaw@1", &(paused.agent, "again")) } else { output })
 }
 
 /// `sim/ring@1`.
@@ -207,11 +203,7 @@ struct Ring {
     left: u64,
 }
 
-fn ring(
-    _: &agentd_reducer::Context,
-    state: Option<Total>,
-    event: &agentd_reducer::Event,
-) -> Result<Output, StepError> {
+fn ring(_: &agentd_reducer::Context, state: Option<Total>, event: &agentd_reducer::Event) -> Result<Output, StepError> {
     let Ring { left } = event.decode()?;
     let output = Output::keep().set(&Total { total: state.map_or(1, |state| state.total + 1) });
     let Some(left) = left.checked_sub(1) else { return Ok(output) };

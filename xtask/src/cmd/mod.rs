@@ -6,6 +6,7 @@ mod ci;
 mod demo;
 pub(crate) mod install;
 mod setup;
+mod sim;
 mod test;
 mod tidy;
 mod vm;
@@ -29,6 +30,7 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
   build     build the BPF programs, the sample reducers, the daemon and the command
   install   stage what was built into a folder, as a package would
   test      every test, natively and in machines with three kernels
+  sim       worlds in a simulation of everything around them, seed by seed
   ci        the same with everything on, and a summary of what was covered
   bench     measure what is promised, beside its peers
   tidy      formatting, lints, file heads, links
@@ -53,6 +55,7 @@ pub(crate) fn dispatch() -> Result<ExitCode> {
             "ci" => ci::run(words),
             "bench" => bench::run(words),
             "demo" => demo::run(words),
+            "sim" => sim::run(words),
             "tidy" => tidy::run(words),
             "vm" => vm::run(words),
             "work" => work::run(words),

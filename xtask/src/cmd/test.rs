@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use super::build::{self, cargo};
 use super::work::in_machine;
-use super::{Common, common, help, misuse, setup, string, text};
+use super::{Common, common, help, misuse, setup, sim, string, text};
 use crate::clock::Stopwatch;
 use crate::vm::{self, Level, Machine, Platform, kernels};
 use crate::{paths, sh, signal, ui, work};
@@ -135,6 +135,7 @@ pub(super) fn prepare(selection: &Selection) -> Result<()> {
 pub(super) fn native(filter: &str) -> Result<()> {
     let filter = Some(filter).filter(|filter| !filter.is_empty());
     ui::step("cargo test --workspace", || sh::run(cargo().args(["test", "--quiet", "--workspace"]).args(filter)))?;
+    sim::seeds()?;
     ui::step("cargo test the sample reducers", || {
         let mut test = cargo();
         test.current_dir(build::samples()).args(["test", "--quiet", "--locked"]);

@@ -38,8 +38,9 @@ pub(crate) enum Fact<'a> {
     Done { intent: Content, kind: &'a Name, attempt: u32 },
     /// A record below what was acknowledged had rotted when the world was opened.
     Rotten { records: RangeInclusive<Seq>, named: Option<Seq>, touched: bool },
-    /// The world was opened; `before` is what it was when it was closed, where it was closed in peace.
-    Opened { opened: &'a Opened, before: Option<&'a State>, reducers: &'a Natives },
+    /// The world was opened; `before` is what it was when it was closed, where it was closed in peace. With `reducers`,
+    /// there is time to run everything again.
+    Opened { opened: &'a Opened, before: Option<&'a State>, reducers: Option<&'a Natives> },
     /// The story ends; every effect had its time.
     End { opened: &'a Opened, still_open: usize },
 }
@@ -94,8 +95,6 @@ impl Claims {
 
     /// Shows a fact to each.
     pub(crate) fn see(&mut self, fact: &Fact<'_>, durable: &[Row]) -> Result<(), Broken> {
-        self.0.iter_mut().try_for_each(|(claim, watch)| {
-            watch.see(fact, durable).map_err(|why| Broken { claim, why })
-        })
+        self.0.iter_mut().try_for_each(|(claim, watch)| watch.see(fact, durable).map_err(|why| Broken { claim, why }))
     }
 }

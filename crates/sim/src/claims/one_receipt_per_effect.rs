@@ -42,14 +42,12 @@ fn ends(rows: &[Row], verify: bool) -> Result<usize, String> {
         match &record.event {
             Entry::Begun { world: id, key: first, .. } => (world, key) = (*id, *first),
             Entry::KeyRotated { key: next } | Entry::TakenOver { key: next, .. } => key = *next,
-            Entry::Attempted { intent, attempt } => {
-                match stands.insert(*intent, Stand::Attempted(*attempt)) {
-                    None if *attempt == 1 => {}
-                    Some(Stand::Attempted(before)) if before + 1 == *attempt => {}
-                    Some(Stand::Ended) => return Err(format!("record {at} attempts {intent}, which has ended")),
-                    _ => return Err(format!("record {at} is attempt {attempt} at {intent}, out of turn")),
-                }
-            }
+            Entry::Attempted { intent, attempt } => match stands.insert(*intent, Stand::Attempted(*attempt)) {
+                None if *attempt == 1 => {}
+                Some(Stand::Attempted(before)) if before + 1 == *attempt => {}
+                Some(Stand::Ended) => return Err(format!("record {at} attempts {intent}, which has ended")),
+                _ => return Err(format!("record {at} is attempt {attempt} at {intent}, out of turn")),
+            },
             Entry::Settled { receipt } => {
                 let read = if verify { Receipt::verified(receipt, world, key) } else { Receipt::claimed(receipt) };
                 let receipt = read.map_err(|error| format!("record {at}: {error}"))?;
