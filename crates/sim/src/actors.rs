@@ -7,7 +7,7 @@ use agentd_journal::Signer;
 use agentd_model::{AgentNumber, Principal, Seq, WorldId};
 
 use crate::definitions::{name, variants};
-use crate::reducers::{DEEDS, ODDITIES};
+use crate::reducers::{DEEDS, ODDITIES, ONCE};
 use crate::rng::Rng;
 
 /// An input and what is known of it.
@@ -38,7 +38,7 @@ pub(crate) struct Actors {
     pub(crate) host: Seq,
 }
 
-const WORDS: [&str; 5] = ["", "a", "build", "deploy", "éé"];
+const WORDS: [&str; 3] = ["", "build", "éé"];
 
 impl Actors {
     /// Who have not sent anything yet.
@@ -49,10 +49,10 @@ impl Actors {
     /// The next one sends something.
     pub(crate) fn send(&mut self, state: &State, told: &[Vec<u8>], signer: &Signer) -> Sent {
         match self.rng.below(100) {
-            0..=44 => self.event(),
-            45..=54 => self.host_event(),
-            55..=69 => self.governance(state),
-            70..=79 => self.answer(state),
+            0..=38 => self.event(),
+            39..=46 => self.host_event(),
+            47..=70 => self.governance(state),
+            71..=79 => self.answer(state),
             80..=87 => self.wrong_event(),
             88..=94 => self.forgery(state, signer),
             _ => match self.rng.pick(told) {
@@ -70,7 +70,10 @@ impl Actors {
             0 => ("sim/go@1", Value::Record(vec![Value::Int(3)]), None),
             1..=5 => ("sim/add@1", Value::Record(vec![Value::Int(self.rng.below(9) as i64 - 4)]), None),
             roll @ 6..=15 => {
-                let (cell, what) = (Value::Nat(self.rng.below(4)), Value::Nat(self.rng.below(DEEDS)));
+                // Every fourth is one that is to be done once only.
+                let once = self.rng.pick(&ONCE).copied().filter(|_| self.rng.percent(25));
+                let what = Value::Nat(once.unwrap_or_else(|| self.rng.below(DEEDS)));
+                let cell = Value::Nat(self.rng.below(4));
                 let note = text(WORDS[self.rng.index(WORDS.len())]);
                 let keyed = roll % 2 == 0;
                 let value = Value::Record(vec![cell.clone(), what, note]);
@@ -105,9 +108,16 @@ impl Actors {
             state.proposals().filter(|(_, proposal)| proposal.stage == Stage::Open).map(|(seq, _)| seq).collect();
         let known: Vec<Seq> = state.proposals().map(|(seq, _)| seq).collect();
         let list = if self.rng.percent(85) { &open } else { &known };
-        let proposal = self.rng.pick(list).copied();
+        // Mostly the newest one, and mostly what it needs next.
+        let proposal = if self.rng.percent(70) { list.last().copied() } else { self.rng.pick(list).copied() };
         let Some(proposal) = proposal.filter(|_| self.rng.percent(85)) else { return self.proposal(state, by) };
-        match self.rng.below(10) {
+        let found = state.proposal(proposal);
+        let next = match found {
+            Some(found) if found.rehearsed.is_none() => 0,
+            Some(found) if found.approved.is_empty() => 6,
+            _ => 9,
+        };
+        match if self.rng.percent(60) { next } else { self.rng.below(10) } {
             0..=2 => {
                 let bytes = proposal.0.to_be_bytes().to_vec();
                 let report = Hash::of("agentd-sim 2026-11-21 report v1", &bytes);

@@ -128,6 +128,9 @@ struct State {
 /// How many things a cell knows to do.
 pub(crate) const DEEDS: u64 = 16;
 
+/// Those that it asks for under a key.
+pub(crate) const ONCE: [u64; 3] = [1, 3, 14];
+
 fn cells(
     context: &agentd_reducer::Context,
     state: Option<State>,
