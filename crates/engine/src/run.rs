@@ -21,7 +21,7 @@ use crate::plan::{Happening, Instance, Wanted};
 use crate::receipt::Receipt;
 use crate::state::{CellId, State};
 
-/// Most records that one input makes.
+/// Records of one input after which nothing more is begun. A step that was begun is ended, with all that it raises and wants.
 pub const MAX_CASCADE: usize = 1000;
 
 /// Most events and most effects of one step.
