@@ -17,8 +17,10 @@ use crate::store;
 use crate::ui;
 
 const MODULE: &str = "acme/three-denials@1";
+/// Where the second agent works, and what lies beside it that is not its.
+const STAGE: &str = "/srv/agentd-demo-world";
 /// Reads three times what it may not, and would go on if it were let.
-const ROGUE: &str = "for n in 1 2 3; do cat /etc/shadow; sleep 0.2; done; while true; do sleep 1; done";
+const ROGUE: &str = "for n in 1 2 3; do cat ../keys/deploy; sleep 0.2; done; while true; do sleep 1; done";
 
 pub(super) fn story(daemon: &Daemon, teller: &mut Teller, wasm: &Path) -> Result<()> {
     ui::say("\n$ agentctl world init watch");
@@ -54,10 +56,17 @@ pub(super) fn story(daemon: &Daemon, teller: &mut Teller, wasm: &Path) -> Result
     daemon.agentctl(&["world", "approve", "watch", &number])?;
     daemon.agentctl(&["world", "apply", "watch", &number])?;
 
-    ui::say("\n$ agentctl spawn --detach --name rogue --budget cpu:30s -- sh -c 'cat /etc/shadow; …'");
-    daemon.agentctl(&[
-        "spawn", "--detach", "--name", "rogue", "--budget", "cpu:30s", "--cwd", "/srv", "--", "sh", "-c", ROGUE,
-    ])?;
+    ui::say("\n$ agentctl spawn --detach --name rogue --budget cpu:30s -- sh -c 'cat ../keys/deploy; …'");
+    let place = |name: &str| Path::new(STAGE).join(name);
+    for name in ["work", "keys"] {
+        fs::create_dir_all(place(name)).context("cannot make the stage")?;
+    }
+    // Anybody may read it, as far as its mode goes: what refuses is the rule.
+    fs::write(place("keys/deploy"), "not really\n").context("cannot write a key")?;
+    let work = place("work").display().to_string();
+    let rogue =
+        ["spawn", "--detach", "--name", "rogue", "--budget", "cpu:30s", "--cwd", &work, "--", "sh", "-c", ROGUE];
+    daemon.agentctl(&rogue)?;
     let frozen = wait(Duration::from_secs(30), || {
         Ok(daemon.agentctl(&["inspect", "rogue", "--json"])?.contains("\"phase\":\"paused\""))
     })?;
@@ -112,7 +121,7 @@ pub(super) fn story(daemon: &Daemon, teller: &mut Teller, wasm: &Path) -> Result
     said.lines().for_each(|line| ui::say(format!("  {line}")));
     teller.line("verify names the record", "", verify.status.code() == Some(1) && said.contains("damaged at record"));
     daemon.agentctl(&["kill", "rogue"])?;
-    Ok(())
+    fs::remove_dir_all(STAGE).context("cannot clear the stage")
 }
 
 fn json(text: &str) -> Result<Value> {
