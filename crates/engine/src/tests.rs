@@ -13,6 +13,7 @@ mod refusals;
 mod replay;
 mod saved;
 mod shadow;
+mod vectors;
 
 use agentd_air::{Definition, Definitions, Hash as Content, Name, Patch, Resolve as _, Type, Value, from_json};
 use agentd_journal::{Chain, Record, Signer};
