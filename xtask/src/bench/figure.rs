@@ -40,6 +40,8 @@ pub(super) enum Bound {
     P99(f64),
     /// The median as a multiple of the peer's.
     Ratio(f64),
+    /// The same, where more is better.
+    RatioAtLeast(f64),
 }
 
 /// One line of the answer.
@@ -81,6 +83,7 @@ impl Figure {
             Bound::P50(most) => Some(self.p50 <= most),
             Bound::P99(most) => Some(self.p99 <= most),
             Bound::Ratio(most) => self.ratio().map(|ratio| ratio <= most),
+            Bound::RatioAtLeast(least) => self.ratio().map(|ratio| ratio >= least),
         }
     }
 
@@ -92,6 +95,7 @@ impl Figure {
             Bound::P50(most) => (Some("p50"), Some(most)),
             Bound::P99(most) => (Some("p99"), Some(most)),
             Bound::Ratio(most) => (Some("ratio"), Some(round(most))),
+            Bound::RatioAtLeast(least) => (Some("ratio at least"), Some(round(least))),
         };
         json!({
             "bench": self.bench, "case": self.case, "unit": self.unit, "p50": round(self.p50), "p99": round(self.p99),
@@ -111,6 +115,7 @@ impl Figure {
             (Some("p50"), Some(most)) => Bound::P50(most),
             (Some("p99"), Some(most)) => Bound::P99(most),
             (Some("ratio"), Some(most)) => Bound::Ratio(most),
+            (Some("ratio at least"), Some(least)) => Bound::RatioAtLeast(least),
             _ => Bound::None,
         };
         let peer = value["peer"].as_str().map(str::to_owned).zip(value["peer_p50"].as_f64());
@@ -133,6 +138,7 @@ impl Figure {
             Bound::P50(most) => format!("p50 ≤ {most} {}", self.unit),
             Bound::P99(most) => format!("p99 ≤ {most} {}", self.unit),
             Bound::Ratio(most) => format!("ratio ≤ {most:.2}"),
+            Bound::RatioAtLeast(least) => format!("ratio ≥ {least:.2}"),
         };
         let mark = if self.kept() == Some(false) { "  MISSED" } else { "" };
         let (bench, case, n) = (&self.bench, &self.case, self.n);

@@ -13,6 +13,7 @@ mod budget;
 mod decide;
 mod spawn;
 mod syscalls;
+mod worlds;
 
 use std::fs;
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ pub(crate) use self::figure::Figure;
 use crate::{paths, ui};
 
 /// In the order in which `all` runs them: quick ones first.
-pub(crate) const NAMES: [&str; 4] = ["decide", "spawn", "budget", "syscalls"];
+pub(crate) const NAMES: [&str; 7] = ["decide", "reducer", "spawn", "budget", "journal", "replay", "syscalls"];
 
 /// What was asked for.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub(crate) struct Options {
     pub(crate) kernel: String,
     /// Whether to measure in a machine too.
     pub(crate) machine: bool,
+    /// Events of the largest world that is opened.
+    pub(crate) events: u64,
 }
 
 /// Where finished figures go.
@@ -47,6 +50,9 @@ pub(crate) fn run(name: &str, options: &Options, sink: Sink<'_>) -> Result<()> {
         "spawn" => spawn::run(options, sink),
         "budget" => budget::run(options, sink),
         "syscalls" => syscalls::run(options, sink),
+        "journal" => worlds::journal(options, sink),
+        "reducer" => worlds::reducer(options, sink),
+        "replay" => worlds::replay(options, sink),
         other => bail!("no bench is called {other}"),
     }
 }

@@ -13,16 +13,21 @@ use crate::{sh, signal, ui};
 const HELP: &str = "\
 Measure what the project promises, beside its peers.
 
-Usage: cargo xtask bench decide|syscalls|spawn|budget|all [OPTIONS]
+Usage: cargo xtask bench decide|syscalls|spawn|budget|journal|reducer|replay|all [OPTIONS]
 
   decide     one decision of the kernel programs, natively through test-run
   syscalls   system calls outside and inside an agent, in a machine, against no programs and against Landlock
   spawn      `agentctl spawn -- /bin/true` natively and in a machine, against bubblewrap with the same namespaces
   budget     how far past a budget of 300 ms an agent gets, natively, against `timeout 0.3`
 
+  journal    durable, acknowledged events a second by 1 and 64 writers, against bare SQLite and O_DSYNC appends
+  reducer    steps of a reducer a second, each in a fresh instance, against wasmtime alone
+  replay     opening and replaying worlds of 10,000 events and more
+
   --json        one object a line instead of a table
   --rounds N    how often everything is measured, interleaved
   --kernel K    the machine's kernel: 6.1, 6.12 (default) or 7.2
+  --events N    events of the largest world that `replay` opens [default: 1000000; 10000000 takes 6 GB of disk]
   --no-vm       leave out what needs a machine
   --no-build    measure what was last built
 
@@ -37,13 +42,16 @@ Examples:
 /// Runs the command.
 pub(super) fn run(mut words: Parser) -> Result<ExitCode> {
     let (mut names, mut json, mut build) = (Vec::new(), false, true);
-    let mut options = Options { rounds: None, kernel: kernels::DEFAULT.into(), machine: true };
+    let mut options = Options { rounds: None, kernel: kernels::DEFAULT.into(), machine: true, events: 1_000_000 };
     while let Some(arg) = words.next()? {
         match arg {
             Arg::Long("json") => json = true,
             Arg::Long("rounds") => {
                 let rounds = text(&mut words)?;
                 options.rounds = Some(rounds.parse().context("--rounds takes a number")?);
+            }
+            Arg::Long("events") => {
+                options.events = text(&mut words)?.parse().context("--events takes a number")?;
             }
             Arg::Long("kernel") => options.kernel = text(&mut words)?,
             Arg::Long("no-vm") => options.machine = false,
@@ -89,8 +97,11 @@ pub(super) fn run(mut words: Parser) -> Result<ExitCode> {
 /// The programs that only benches need.
 fn build_programs() -> Result<()> {
     let mut build = build::cargo();
-    build.args(["build", "--quiet", "--release", "-p", "agentd-ebpf", "-p", "agentd"]);
-    sh::run(build.args(["decide", "confine", "measure"].into_iter().flat_map(|name| ["--example", name])))
+    build.args(["build", "--quiet", "--release", "-p", "agentd-ebpf", "-p", "agentd", "-p", "agentd-wasm"]);
+    sh::run(
+        build
+            .args(["decide", "confine", "measure", "worlds", "steps"].into_iter().flat_map(|name| ["--example", name])),
+    )
 }
 
 fn measure(names: &[String], options: &Options, json: bool) -> Result<ExitCode> {
