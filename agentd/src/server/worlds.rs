@@ -483,7 +483,11 @@ async fn why(params: RecordParams, service: &Service) -> Result<Answer, ErrorObj
         let host_reader = Reader::open(&host).map_err(error)?;
         for record in known.values() {
             let id = record.seq.to_string();
-            if let Some(cause) = record.cause {
+            let through_host = match &record.event {
+                Entry::Settled { receipt } => host_record(receipt),
+                _ => None,
+            };
+            if let Some(cause) = record.cause.filter(|_| through_host.is_none()) {
                 graph.edges.push((cause.to_string(), id.clone()));
             }
             if let Entry::Happened { from: agentd_engine::Source::Host { seq, .. }, .. } = &record.event {
@@ -493,9 +497,7 @@ async fn why(params: RecordParams, service: &Service) -> Result<Answer, ErrorObj
             let text = sentence(&definitions, &record.event);
             graph.nodes.push(WhyNode { id: id.clone(), wall_ns: record.stamp.wall_ns, text });
             // What the host did because of it.
-            if let Entry::Settled { receipt } = &record.event
-                && let Some(seq) = host_record(receipt)
-            {
+            if let Some(seq) = through_host {
                 host_node(&host_reader, seq, &mut graph)?;
                 let from = record.cause.map_or(id.clone(), |cause| cause.to_string());
                 graph.edges.push((from, format!("host:{seq}")));

@@ -197,8 +197,13 @@ impl Story {
     /// Effects that are due are attempted.
     fn due(&mut self) -> Result<(), Broken> {
         let mut due = self.keeper().due();
+        // A loop that looked too early attempts what is attempted already, in the same turn or in a later one.
         if self.rng.percent(10) {
             due.extend(due.clone());
+        }
+        if self.rng.percent(10) {
+            let open: Vec<_> = self.keeper().state().open().map(|open| open.intent.id).collect();
+            due.extend(self.rng.pick(&open).map(|intent| Input::Attempt { intent: *intent }.into()));
         }
         if self.options.sabotage == Some(Sabotage::ActsBeforeTheCommit) {
             let ready = self.keeper().state().open().filter(|open| open.phase == Phase::Ready);

@@ -7,6 +7,7 @@ mod agent;
 mod case;
 mod ctl;
 mod place;
+mod rpc;
 mod tree;
 
 pub(crate) use self::agent::{Agent, Detached, Options};
@@ -15,6 +16,7 @@ pub(crate) use self::ctl::{
     Output, agentctl, agentctl_as, daemon_pid, json, program, signal_daemon, start_daemon, stop_daemon, view,
 };
 pub(crate) use self::place::{Outcome, Place, own_program};
+pub(crate) use self::rpc::Wire;
 pub(crate) use self::tree::{FileSystem, Tree};
 
 use crate::ui;

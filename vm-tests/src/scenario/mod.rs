@@ -11,6 +11,7 @@ mod real_work;
 mod ways_round_files;
 mod ways_round_kernel;
 mod ways_round_more;
+mod worlds;
 
 use std::process::ExitCode;
 
@@ -72,6 +73,11 @@ const SCENARIOS: &[Scenario] = &[
         name: "real_work",
         about: "git, compilers and Python under the profile coding, and what they must not touch",
         run: real_work::run,
+    },
+    Scenario {
+        name: "worlds",
+        about: "worlds: rules, refusals, copies that verify, and a daemon that is killed in the middle of writes",
+        run: worlds::run,
     },
 ];
 

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every test, on this host and in machines.
 //!
-//! Order: tools, build, tests of the workspace and of the sample reducers on this host, then each scenario of the `vm-tests`
+//! Order: tools, build, tests of the workspace, of the sample reducers and of the fuzz targets on this host, then each scenario of the `vm-tests`
 //! package on each kernel, in a machine of its own with what was built installed and the daemon running. Two machines run
 //! at a time. A scenario is a subcommand of one program, which says itself what it has (`vm-tests list --json`) and on which
 //! kernels it makes sense. Real work (`cargo xtask work`) is done on this host and in machines like any other scenario.
@@ -22,6 +22,7 @@ use super::build::{self, cargo};
 use super::work::in_machine;
 use super::{Common, common, help, misuse, setup, sim, string, text};
 use crate::clock::Stopwatch;
+use crate::demo::GUEST_WASM;
 use crate::vm::{self, Level, Machine, Platform, kernels};
 use crate::{paths, sh, signal, ui, work};
 
@@ -131,7 +132,7 @@ pub(super) fn prepare(selection: &Selection) -> Result<()> {
     build::everything()
 }
 
-/// The tests of the workspace and of the sample reducers on this host.
+/// The tests of the workspace, of the sample reducers and of the fuzz targets on this host.
 pub(super) fn native(filter: &str) -> Result<()> {
     let filter = Some(filter).filter(|filter| !filter.is_empty());
     ui::step("cargo test --workspace", || sh::run(cargo().args(["test", "--quiet", "--workspace"]).args(filter)))?;
@@ -140,6 +141,11 @@ pub(super) fn native(filter: &str) -> Result<()> {
         let mut test = cargo();
         test.current_dir(build::samples()).args(["test", "--quiet", "--locked"]);
         sh::run(test.arg("--target-dir").arg(paths::target().join("wasm/build")).args(filter))
+    })?;
+    ui::step("cargo test the fuzz targets", || {
+        let mut test = cargo();
+        test.current_dir(paths::root().join("fuzz")).args(["test", "--quiet", "--locked"]);
+        sh::run(test.arg("--target-dir").arg(paths::target().join("fuzz")).args(filter))
     })
 }
 
@@ -279,6 +285,18 @@ fn report(case: &Case, platforms: &[Platform], level: &Level, program: &Path) ->
     passed
 }
 
+/// What worlds are made of: the sample reducers with their definitions.
+fn copy_samples(machine: &mut Machine) -> Result<()> {
+    let folder = paths::target().join("wasm");
+    for item in std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let path = item.context("cannot list the sample reducers")?.path();
+        if let (Some("wasm" | "json"), Some(name)) = (path.extension().and_then(|e| e.to_str()), path.file_name()) {
+            machine.copy_in(&path, &format!("{GUEST_WASM}/{}", name.to_string_lossy()));
+        }
+    }
+    Ok(())
+}
+
 fn run_case(case: &Case, platforms: &[Platform], level: &Level, program: &Path) -> Result<vm::Output> {
     let platform = platforms.iter().find(|platform| platform.kernel.label == case.kernel);
     let platform = platform.context("a case names a kernel without a platform")?;
@@ -286,6 +304,7 @@ fn run_case(case: &Case, platforms: &[Platform], level: &Level, program: &Path) 
         What::Scenario(name) => {
             let mut machine = Machine::restore(platform, level)?;
             machine.copy_in(program, GUEST_PROGRAM);
+            copy_samples(&mut machine)?;
             machine.run(&[GUEST_PROGRAM, "run", name], LIMIT)
         }
         What::Work(job) => {

@@ -67,7 +67,7 @@ fn branch<'a>(graph: &'a WhyGraph, id: &'a str, depth: usize, seen: &mut Vec<&'a
     seen.push(id);
     let Some(node) = graph.nodes.iter().find(|node| node.id == id) else { return };
     let mark = if *id == graph.record.to_string() { "▶" } else { " " };
-    let number = Tone::Dim.paint(format!("{id:>8}"));
+    let number = Tone::Dim.paint(format!("{id:>9}"));
     *lines += &format!("{mark}{number}  {}{}\n", "  ".repeat(depth), clean(&node.text));
     for (_, to) in graph.edges.iter().filter(|(from, _)| from == id) {
         branch(graph, to, depth + 1, seen, lines);

@@ -1,5 +1,5 @@
-//! An effect that cannot be repeated is done at most once. One that can be is done at most once for each attempt that is
-//! recorded.
+//! An effect that cannot be repeated is done at most once. One that can be is done at most once for each attempt, and each
+//! attempt is recorded.
 
 use std::collections::BTreeMap;
 
@@ -9,23 +9,27 @@ use agentd_engine::Entry;
 use super::{Claim, Fact};
 use crate::recovery::Row;
 
-/// The claim: how often each effect was done.
+/// The claim: which attempts at each effect were done.
 #[derive(Default)]
-pub(super) struct Watch(BTreeMap<Content, usize>);
+pub(super) struct Watch(BTreeMap<Content, Vec<u32>>);
 
 impl Claim for Watch {
     fn see(&mut self, fact: &Fact<'_>, durable: &[Row]) -> Result<(), String> {
-        let Fact::Done { intent, kind, .. } = fact else { return Ok(()) };
+        let Fact::Done { intent, kind, attempt } = fact else { return Ok(()) };
         let done = self.0.entry(*intent).or_default();
-        *done += 1;
-        if *done > 1 && !effect(kind).is_some_and(|kind| kind.repeatable) {
-            return Err(format!("{kind} {intent} was done {done} times"));
+        if done.contains(attempt) {
+            return Err(format!("attempt {attempt} at {kind} {intent} was done twice"));
+        }
+        done.push(*attempt);
+        let times = done.len();
+        if times > 1 && !effect(kind).is_some_and(|kind| kind.repeatable) {
+            return Err(format!("{kind} {intent} was done {times} times"));
         }
         let is_attempt =
             |row: &&Row| matches!(&row.0.event, Entry::Attempted { intent: attempted, .. } if attempted == intent);
         let attempts = durable.iter().filter(is_attempt).count();
-        if *done > attempts {
-            return Err(format!("{kind} {intent} was done {done} times, and {attempts} attempts are recorded"));
+        if times > attempts {
+            return Err(format!("{kind} {intent} was done {times} times, and {attempts} attempts are recorded"));
         }
         Ok(())
     }
