@@ -278,7 +278,7 @@ impl State {
         match open.phase {
             Phase::Ready => Ok(Entry::Attempted { intent, attempt: 1 }),
             Phase::Attempted { attempt } if effect(&open.intent.kind).is_some_and(|kind| kind.repeatable) => {
-                Ok(Entry::Attempted { intent, attempt: attempt + 1 })
+                Ok(Entry::Attempted { intent, attempt: attempt.saturating_add(1) })
             }
             Phase::Attempted { .. } => Err(Refusal::Phase { intent, phase: "being done, and is not done twice" }),
             Phase::Asked => Err(Refusal::Phase { intent, phase: "waiting for a person" }),

@@ -4,6 +4,9 @@ use agentd_model::{Hash, PublicKey, Seq, Stamp};
 
 use crate::{Body, DecodeError, Head, KeyChange, Record, Signature, Verifier, hash_of_record};
 
+/// Largest number at which a chain may begin: what follows is counted, and must not come round.
+const LAST_BEGINNING: Seq = Seq(1 << 62);
+
 /// Where a chain ends: the only thing one must know to append to it or to check what comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chain {
@@ -111,7 +114,7 @@ impl Chain {
     pub fn resume<B: Body>(at: Seq, bytes: &[u8], state: Hash) -> Result<Chain, Damage> {
         let damage = |kind| Damage { at, kind };
         let record = Record::<B>::decode(bytes).map_err(|error| damage(error.into()))?;
-        if record.seq != at {
+        if record.seq != at || at > LAST_BEGINNING {
             return Err(damage(DamageKind::Number(record.seq)));
         }
         match record.event.saved_state() {
@@ -231,5 +234,9 @@ mod tests {
         assert_eq!(resumed, chain);
         assert_eq!(Chain::resume::<Event>(at, &bytes, Hash([6; 32])).unwrap_err().kind, DamageKind::State);
         assert_eq!(Chain::resume::<Event>(at, &later, saved).unwrap_err().kind, DamageKind::Number(Seq(5)));
+        let last = Record::<Event>::decode(&bytes).unwrap();
+        let bytes = Record { seq: Seq(u64::MAX), ..last }.encode();
+        let kind = Chain::resume::<Event>(Seq(u64::MAX), &bytes, saved).unwrap_err().kind;
+        assert_eq!(kind, DamageKind::Number(Seq(u64::MAX)));
     }
 }

@@ -1,9 +1,10 @@
 //! `cargo xtask test`: every test, on this host and in machines.
 //!
-//! Order: tools, build, tests of the workspace, of the sample reducers and of the fuzz targets on this host, then each scenario of the `vm-tests`
-//! package on each kernel, in a machine of its own with what was built installed and the daemon running. Two machines run
-//! at a time. A scenario is a subcommand of one program, which says itself what it has (`vm-tests list --json`) and on which
-//! kernels it makes sense. Real work (`cargo xtask work`) is done on this host and in machines like any other scenario.
+//! Order: tools, build, tests of the workspace, of the sample reducers and of the fuzz targets on this host, then each
+//! scenario of the `vm-tests` package on each kernel, in a machine of its own with what was built installed and the daemon
+//! running. Two machines run at a time. A scenario is a subcommand of one program, which says itself what it has (`vm-tests
+//! list --json`) and on which kernels it makes sense. Real work (`cargo xtask work`) is done on this host and in machines like
+//! any other scenario.
 //!
 //! Nothing is skipped in silence: what did not run is counted and named with its reason.
 
