@@ -85,12 +85,23 @@ pub struct Thread {
     timers: BTreeMap<(u64, Content), u32>,
     doing: usize,
     waiting: VecDeque<Open>,
+    /// Receipts that the disk did not take; taken again when it may.
+    held: Vec<Asked>,
 }
 
 impl Thread {
     /// Over an opened world.
     pub fn new(parts: Parts, keeper: Keeper<Journal>, inbox: Receiver<Message>, own: SyncSender<Message>) -> Thread {
-        Thread { parts, keeper, inbox, own, timers: BTreeMap::new(), doing: 0, waiting: VecDeque::new() }
+        Thread {
+            parts,
+            keeper,
+            inbox,
+            own,
+            timers: BTreeMap::new(),
+            doing: 0,
+            waiting: VecDeque::new(),
+            held: Vec::new(),
+        }
     }
 
     /// Runs until somebody says stop.
@@ -99,6 +110,11 @@ impl Thread {
         let left = self.keeper.left_behind(now);
         self.turn(left.into_iter().map(|asked| (asked, None)).collect());
         loop {
+            if !self.held.is_empty() {
+                std::thread::sleep(RETRY);
+                let held = std::mem::take(&mut self.held);
+                self.turn(held.into_iter().map(|asked| (asked, None)).collect());
+            }
             self.ring();
             let first = match self.until_next_timer() {
                 Some(wait) => match self.inbox.recv_timeout(wait) {
@@ -146,8 +162,10 @@ impl Thread {
 
     /// Takes inputs, then whatever they allow to be done.
     fn turn(&mut self, batch: Vec<(Asked, Reply)>) {
-        let (asked, replies): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let (asked, replies): (Vec<Asked>, Vec<_>) = batch.into_iter().unzip();
         if !asked.is_empty() {
+            let receipts = asked.iter().filter(|asked| matches!(asked.input, Input::Receipt { .. }));
+            let receipts: Vec<Asked> = receipts.cloned().collect();
             let stamp = self.parts.clock.stamp();
             match self.keeper.turn(asked, stamp, &self.parts.reducers) {
                 Ok(Turn { answers, perform, .. }) => {
@@ -167,6 +185,7 @@ impl Thread {
                         drop(reply.send(Err(AskError::NotRecorded(text.clone()))));
                     }
                     self.open_again(&error);
+                    self.held.extend(receipts);
                     return;
                 }
             }
@@ -212,6 +231,11 @@ impl Thread {
         while self.doing < AT_A_TIME {
             let Some(open) = self.waiting.pop_front() else { return };
             let Phase::Attempted { attempt } = open.phase else { continue };
+            // A fence may have given it up while it waited, or another attempt be under way.
+            let now = self.keeper.state().open_intent(&open.intent.id).map(|open| open.phase);
+            if now != Some(open.phase) {
+                continue;
+            }
             let Some(job) = self.job(&open) else { continue };
             if job.kind.name() == "timer" {
                 if let Value::Record(fields) = &job.params
@@ -277,7 +301,11 @@ impl Thread {
         Asked { input: Input::Receipt { bytes: receipt.sign(self.keeper.signer()) }, blobs: came.blobs }
     }
 
+    /// How long to wait for a message at most.
     fn until_next_timer(&self) -> Option<Duration> {
+        if !self.held.is_empty() {
+            return Some(Duration::ZERO);
+        }
         let ((at, _), _) = self.timers.first_key_value()?;
         Some(Duration::from_nanos(at.saturating_sub(self.parts.clock.stamp().wall_ns)))
     }
