@@ -121,7 +121,7 @@ fn what_is_nested_too_deep_is_refused_before_it_is_read() {
     assert!(nested_within(&[0x81; 100], 100));
     assert!(!nested_within(&[0x81; 101], 100));
     // Side by side is not within each other.
-    let wide = [vec![0x98, 200], vec![0x81, 0x00].repeat(200)].concat();
+    let wide = [vec![0x98, 200], [0x81, 0x00].repeat(200)].concat();
     assert!(nested_within(&wide, 2));
     assert!(!nested_within(&wide, 1));
     assert!(matches!(Patch::decode(&[0x81; 100_000]), Err(NotApplicable::Bytes { .. })));
