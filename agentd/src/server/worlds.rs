@@ -30,6 +30,8 @@ use crate::worlds::{AskError, Handle, WorldError, bundle, state_at};
 
 /// Records given where the request does not say how many.
 const DEFAULT_LAST: u32 = 100;
+/// Longest entry that is shown whole, as JSON.
+const LONGEST_ENTRY: usize = 64 << 10;
 /// Cells given at most.
 const MOST_CELLS: usize = 10_000;
 /// Inputs that a proposal is rehearsed on where nobody says how many.
@@ -245,7 +247,7 @@ async fn send(params: SendParams, by: Principal, service: &Service) -> Result<An
         ErrorObject::new(ErrorCode::Usage, format!("there is no schema {schema}"))
             .hint(format!("agentctl world def {}", params.world))
     })?;
-    let wrong = |what: &str, wrong: agentd_air::Wrong| usage(format!("the {what} is wrong at {wrong}"));
+    let wrong = |what: &str, wrong: agentd_air::Wrong| usage(format!("the {what} is wrong: {wrong}"));
     let value = from_json(definitions.as_ref(), of, &params.value).map_err(|error| wrong("value", error))?;
     let key_type = definitions.routes().iter().filter(|route| route.event == schema && route.key.is_none());
     let key_type: Option<Type> = key_type.filter_map(|route| definitions.module(&route.module)?.key.clone()).next();
@@ -270,7 +272,7 @@ async fn cells(params: CellsParams, service: &Service) -> Result<Answer, ErrorOb
                 let of = definitions.module(name).and_then(|module| module.key.as_ref());
                 let of = of.ok_or_else(|| usage(format!("{name} keeps no cells by key")))?;
                 let value = from_json(definitions.as_ref(), of, json);
-                let value = value.map_err(|wrong| usage(format!("the key is wrong at {wrong}")))?;
+                let value = value.map_err(|wrong| usage(format!("the key is wrong: {wrong}")))?;
                 Some(agentd_air::encode(&value))
             }
             _ => None,
@@ -313,10 +315,15 @@ async fn records(params: RecordsParams, service: &Service) -> Result<Answer, Err
             (last, _) => reader.list::<Entry>(None, after, last.unwrap_or(DEFAULT_LAST).min(4096)),
         };
         let found = found.map_err(|error| failed(&error))?;
+        let mut shown = found.iter().map(|(record, hash)| view(&definitions, record, *hash)).collect::<Vec<_>>();
+        shown.iter_mut().for_each(shorten);
+        // Of the newest so many, the oldest are left out if not all fit; of those after one, the newest.
+        if params.after.is_none() {
+            shown.reverse();
+        }
         let mut room = LINE_LIMIT - (16 << 10);
         let mut views: Vec<WorldRecordView> = Vec::new();
-        for (record, hash) in &found {
-            let view = view(&definitions, record, *hash);
+        for view in shown {
             let bytes = to_value(&view)?.to_string().len() + 1;
             match room.checked_sub(bytes) {
                 Some(rest) => room = rest,
@@ -324,9 +331,20 @@ async fn records(params: RecordsParams, service: &Service) -> Result<Answer, Err
             }
             views.push(view);
         }
+        if params.after.is_none() {
+            views.reverse();
+        }
         Ok(views)
     });
     show(&views.await?)
+}
+
+/// Leaves out what would fill a line by itself; the sentence stays.
+fn shorten(view: &mut WorldRecordView) {
+    let bytes = view.entry.to_string().len();
+    if bytes > LONGEST_ENTRY {
+        view.entry = json!({ "entry": view.entry["entry"].clone(), "left_out_bytes": bytes });
+    }
 }
 
 /// All that is to be defined becomes a patch; a patch is one already.
@@ -601,9 +619,23 @@ async fn verify(name: &str, service: &Service) -> Result<Answer, ErrorObject> {
 /// A file without a name, for a bundle on its way.
 fn nameless(service: &Service) -> Result<File, ErrorObject> {
     use std::os::unix::fs::OpenOptionsExt as _;
+    let directory = &service.places.state;
     let mut options = std::fs::OpenOptions::new();
-    options.read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE);
-    options.open(&service.places.state).map_err(|error| failed(&error))
+    options.read(true).write(true).mode(0o600);
+    let opened = options.clone().custom_flags(libc::O_TMPFILE).open(directory).or_else(|error| {
+        // Not every file system has files without a name; there it loses the one it had.
+        if error.raw_os_error() != Some(libc::EOPNOTSUPP) {
+            return Err(error);
+        }
+        let path = directory.join(format!("bundle-{}", service.uploads.next.fetch_add(1, Ordering::Relaxed)));
+        let file = options.create(true).truncate(true).open(&path)?;
+        std::fs::remove_file(&path).map(|()| file)
+    });
+    opened.map_err(|error| {
+        let mut object = ErrorObject::new(ErrorCode::Failed, format!("cannot make a file in {}", directory.display()));
+        object.data.causes.push(error.to_string());
+        object
+    })
 }
 
 async fn export(name: &str, service: &Service) -> Result<Answer, ErrorObject> {
@@ -657,7 +689,10 @@ async fn import(params: CopyParams, service: &Service) -> Result<Answer, ErrorOb
 async fn fork(params: CopyParams, service: &Service) -> Result<Answer, ErrorObject> {
     let from = find(service, &params.world.unwrap_or_default())?;
     let height = from.look(State::height).await.map_err(asked)?;
-    let at = params.at.map_or(height, |at| Seq(at.min(height.0)));
+    let at = params.at.map_or(height, Seq);
+    if at > height {
+        return Err(usage(format!("the world {} has {height} records", from.name)));
+    }
     let file = nameless(service)?;
     let (worlds, outside, name) = (service.worlds.clone(), service.outside.clone(), params.name);
     let handle = on_thread(move || {

@@ -86,8 +86,8 @@ fn refuses(test: &mut Test, world: World) -> Result<()> {
         ("an unknown schema", "demo/nope@1", "{\"by\":1}", 2, &["there is no schema demo/nope@1"]),
         ("another version of a schema", "demo/count@2", "{\"by\":1}", 2, &["there is no schema demo/count@2"]),
         ("no name of a schema", "count", "{\"by\":1}", 2, &["count"]),
-        ("a wrong type", "demo/count@1", "{\"by\":\"x\"}", 2, &["wrong at by", "int"]),
-        ("a number that does not fit", "demo/count@1", "{\"by\":9223372036854775808}", 2, &["wrong at by"]),
+        ("a wrong type", "demo/count@1", "{\"by\":\"x\"}", 2, &["wrong: by", "int"]),
+        ("a number that does not fit", "demo/count@1", "{\"by\":9223372036854775808}", 2, &["wrong: by"]),
         ("a field that is missing", "demo/count@1", "{}", 2, &["by"]),
         ("a field that is none", "demo/count@1", "{\"by\":1,\"more\":2}", 2, &["more"]),
         ("no JSON", "demo/count@1", "{by:1}", 2, &["not JSON"]),
@@ -145,7 +145,7 @@ fn tasks(test: &mut Test) -> Result<()> {
     leaves_no_trace(test, world, ("a key of another type", 2, &["the key is wrong", "text"]), || {
         world.send_to("demo/task@1", "\"started\"", "3")
     })?;
-    leaves_no_trace(test, world, ("a wrong value in a variant", 2, &["wrong at created", "text"]), || {
+    leaves_no_trace(test, world, ("a wrong value in a variant", 2, &["wrong: created", "text"]), || {
         world.send_to("demo/task@1", "{\"created\":5}", "\"t-1\"")
     })?;
     let text = |kib: usize| format!("{{\"created\":\"{}\"}}", "x".repeat(kib << 10));
