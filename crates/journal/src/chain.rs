@@ -204,7 +204,7 @@ mod tests {
     fn a_journal_begins_once_and_at_its_beginning() {
         let mut chain = Chain::EMPTY;
         let event = Event::AgentAdopted { agent: AgentNumber(1) };
-        let (_, bytes) = Chain::EMPTY.append(Stamp::default(), None, event);
+        let (_, bytes) = { Chain::EMPTY }.append(Stamp::default(), None, event);
         assert_eq!(chain.check::<Event>(&bytes).unwrap_err().kind, DamageKind::Beginning);
         let (mut chain, _) = journal(2);
         let (_, bytes) = chain.clone().append(Stamp::default(), None, begun());
