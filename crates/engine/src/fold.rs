@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use agentd_air::{Decision, Patch};
+use agentd_air::{Change, Decision, Patch};
 use agentd_model::{Principal, Seq, Stamp};
 
 use crate::entry::{Entry, Grant, Outcome, Ruling, Source};
 use crate::receipt::Receipt;
 use crate::state::{CellId, Open, PROPOSALS_KEPT, Phase, Proposal, Run, SETTLED_KEPT, Stage, State};
+
+/// Above every record of a host: a world with this cursor is told nothing.
+const DEAF: Seq = Seq(1 << 62);
 
 impl State {
     /// Takes in what happened next.
@@ -24,8 +27,7 @@ impl State {
             Entry::TakenOver { name, key } => {
                 self.name.clone_from(name);
                 self.key = *key;
-                // The host of before is not the host of now: its records have other numbers.
-                self.host_cursor = Seq(0);
+                self.settle_down();
             }
             Entry::Happened { from, .. } => {
                 self.events += 1;
@@ -74,7 +76,7 @@ impl State {
                 _ => {}
             }),
             Entry::Applied { proposal, fenced, host, .. } => {
-                self.host_cursor = self.host_cursor.max(*host);
+                self.host_cursor = if self.host_cursor == DEAF { *host } else { self.host_cursor.max(*host) };
                 for intent in fenced {
                     self.settle(intent, seq);
                 }
@@ -96,6 +98,20 @@ impl State {
                 }
             }
             Entry::Wanted { .. } | Entry::WantedAgain { .. } | Entry::StateSaved { .. } | Entry::Cut { .. } => {}
+        }
+    }
+
+    /// A copy begins quietly. What was on its way is the original's to finish; who said yes there has said nothing here; and
+    /// with no policy every effect is denied, and the host is not listened to, until somebody here applies definitions.
+    fn settle_down(&mut self) {
+        self.open.clear();
+        self.runs.clear();
+        self.proposals.clear();
+        self.host_cursor = DEAF;
+        let base = self.definitions.manifest().hash();
+        let patch = Patch { base, changes: vec![Change::Policy(None)] };
+        if let Ok(next) = self.definitions.patched(&patch) {
+            self.redefine(Arc::new(next));
         }
     }
 

@@ -194,8 +194,12 @@ fn a_world_listens_to_the_host_from_where_it_began_to() {
     world.take(Input::Apply { proposal: seq, by: user(1000), fence: false, host: Seq(40) }).unwrap();
     assert_eq!(world.take(paused(1, 40)), Err(Refusal::Seen(Seq(40))));
     assert!(world.take(paused(1, 41)).is_ok());
-    // Taken over, the host is another one, and its records begin anew.
+    // A copy hears nothing, may do nothing, and nobody has said yes to anything, until definitions are applied here.
+    let waiting = world.propose(&Definitions::default());
     let seq = Seq(world.state.height().0 + 1);
     world.state.fold(seq, Stamp::default(), &Entry::TakenOver { name: "there".into(), key: signer().key() });
-    assert_eq!((world.state.host_cursor(), world.state.name()), (Seq(0), "there"));
+    assert_eq!(world.state.name(), "there");
+    assert_eq!(world.take(paused(1, 1000)), Err(Refusal::Seen(Seq(1000))));
+    assert!(world.state.definitions().policy().is_none() && world.state.is_quiescent());
+    assert_eq!(world.state.proposal(waiting), None);
 }
