@@ -31,7 +31,8 @@ pub(super) struct Replay {
 
 /// Copy a world, to go on by itself
 ///
-/// The copy has the same past, record for record, and another future. Its effects are its own.
+/// The copy has the same past, record for record, and another future. It begins with no policy, so every effect is denied,
+/// and hears nothing of the host, until definitions are applied to it.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  agentctl world fork watch what-if\n  agentctl world fork watch what-if --at 40")]
 pub(super) struct Fork {
@@ -59,7 +60,8 @@ pub(super) struct Export {
 
 /// Take over the world in a bundle
 ///
-/// Everything in it is verified first. From here on this host's key signs; what was before stays signed by the other.
+/// Everything in it is verified first. From here on this host's key signs; what was before stays signed by the other. It
+/// begins with no policy, so every effect is denied, and hears nothing of the host, until definitions are applied to it.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  agentctl world import watch.world theirs")]
 pub(super) struct Import {
