@@ -1,5 +1,5 @@
-//! An effect that was given up when other definitions were applied is not begun after that, and the journal never speaks
-//! of it as if it were still open.
+//! An effect that was given up when other definitions were applied, or left behind when a world was taken over, is not
+//! begun after that, and the journal never speaks of it as if it were still open.
 
 use std::collections::BTreeMap;
 
@@ -17,9 +17,14 @@ impl Claim for Watch {
     fn see(&mut self, fact: &Fact<'_>, durable: &[Row]) -> Result<(), String> {
         match fact {
             Fact::Begins { intent, .. } => {
-                let fence = durable.iter().find(
-                    |(record, _)| matches!(&record.event, Entry::Applied { fenced, .. } if fenced.contains(intent)),
+                let asked = durable.iter().position(
+                    |(record, _)| matches!(&record.event, Entry::Wanted { intent: wanted, .. } if wanted.id == *intent),
                 );
+                let fence = durable.iter().skip(asked.unwrap_or(0)).find(|(record, _)| match &record.event {
+                    Entry::Applied { fenced, .. } => fenced.contains(intent),
+                    Entry::TakenOver { .. } => true,
+                    _ => false,
+                });
                 match fence {
                     Some((record, _)) => {
                         Err(format!("effect {intent} begins, and was given up with record {}", record.seq))
@@ -35,14 +40,22 @@ impl Claim for Watch {
 
 fn spoken_of(rows: &[Row]) -> Result<(), String> {
     let mut fences: BTreeMap<Content, Seq> = BTreeMap::new();
+    let mut wanted: Vec<Content> = Vec::new();
     for (record, _) in rows {
         let about = match &record.event {
             Entry::Applied { fenced, .. } => {
                 fences.extend(fenced.iter().map(|intent| (*intent, record.seq)));
                 continue;
             }
+            Entry::TakenOver { .. } => {
+                fences.extend(wanted.drain(..).map(|intent| (intent, record.seq)));
+                continue;
+            }
             Entry::Attempted { intent, .. } | Entry::Answered { intent, .. } => *intent,
-            Entry::Wanted { intent, .. } => intent.id,
+            Entry::Wanted { intent, .. } => {
+                wanted.push(intent.id);
+                intent.id
+            }
             Entry::Settled { receipt } => match Receipt::claimed(receipt) {
                 Ok(receipt) => receipt.intent,
                 Err(_) => continue,

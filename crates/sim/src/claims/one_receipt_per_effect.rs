@@ -1,5 +1,6 @@
 //! An effect that was attempted ends once: with one receipt, of its newest attempt, signed with the key in force there; or
-//! it is fenced. Nothing else is taken for a receipt. In the end none is left without.
+//! it is fenced; or it is left to the
+//! world that this one is a copy of. Nothing else is taken for a receipt. In the end none is left without.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +42,12 @@ fn ends(rows: &[Row], verify: bool) -> Result<usize, String> {
         let at = record.seq;
         match &record.event {
             Entry::Begun { world: id, key: first, .. } => (world, key) = (*id, *first),
-            Entry::KeyRotated { key: next } | Entry::TakenOver { key: next, .. } => key = *next,
+            Entry::KeyRotated { key: next } => key = *next,
+            // What was on its way is the original's to end.
+            Entry::TakenOver { key: next, .. } => {
+                key = *next;
+                stands.values_mut().for_each(|stand| *stand = Stand::Ended);
+            }
             Entry::Attempted { intent, attempt } => match stands.insert(*intent, Stand::Attempted(*attempt)) {
                 None if *attempt == 1 => {}
                 Some(Stand::Attempted(before)) if before + 1 == *attempt => {}

@@ -81,11 +81,18 @@ impl Story {
     /// The first records: a world, and what it consists of.
     fn begin(&mut self) -> Result<(), Broken> {
         let key = self.keeper().signer().key();
-        let (world, by) = (WorldId(self.rng.bytes()), Principal::User { uid: 1000 });
+        let world = WorldId(self.rng.bytes());
         self.turn(vec![Sent::new("genesis", Input::Begin { world, name: "sim".into(), key })])?;
+        self.settle_in()
+    }
+
+    /// Definitions for a world that has none, or may do nothing with those it has.
+    fn settle_in(&mut self) -> Result<(), Broken> {
         let Some(wanted) = variants().first() else { return Ok(()) };
-        let patch = Box::new(self.keeper().state().definitions().difference(wanted));
-        let (proposal, note, report) = (Seq(2), String::new(), agentd_air::Hash([2; 32]));
+        let by = Principal::User { uid: 1000 };
+        let state = self.keeper().state();
+        let (proposal, patch) = (Seq(state.height().0 + 1), Box::new(state.definitions().difference(wanted)));
+        let (note, report) = (String::new(), agentd_air::Hash([2; 32]));
         let rehearse = Input::Rehearse { proposal, report, inputs: 0, differences: 0 };
         let first = vec![
             Sent::new("a proposal", Input::Propose { patch, by, note: note.clone() }),
@@ -116,7 +123,8 @@ impl Story {
         match done {
             Ok(seq) => {
                 self.log.line(what, format_args!("record {seq}"));
-                self.watch.see(&Fact::Acknowledged { seq, hash: head.hash })
+                self.watch.see(&Fact::Acknowledged { seq, hash: head.hash })?;
+                if what == "taken over" { self.settle_in() } else { Ok(()) }
             }
             Err(error) => self.failed(&error, &before).map(drop),
         }
