@@ -29,9 +29,9 @@ use super::Verdict;
 /// No canary needs longer.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// CPU budget that is used up.
-const CPU_MS: u64 = 50;
-/// What may be used beyond it where the kernel counts, and where the daemon looks from time to time.
-const OVERSHOOT_MS: [(&str, u64); 2] = [("tracepoint", 25), ("polling", 2_000)];
+const CPU_MS: u64 = 100;
+/// What may be used beyond it: the grace after which the kernel kills, and what passes where the daemon looks from time to time.
+const OVERSHOOT_MS: [(&str, u64); 2] = [("tracepoint", 250), ("polling", 2_000)];
 /// Limit on processes, and what is tried.
 const PIDS: (u64, u64) = (16, 64);
 /// Limit on memory in megabytes, and what is touched.
@@ -207,7 +207,7 @@ impl Trial {
         let _ = kill(&mut client, &reply.name);
         drop(stream);
         let spent = spent?;
-        let most = OVERSHOOT_MS.iter().find(|(name, _)| *name == tier).map_or(25, |(_, ms)| *ms);
+        let most = OVERSHOOT_MS.iter().find(|(name, _)| *name == tier).map_or(250, |(_, ms)| *ms);
         let shown = format!("{}.{:01}ms", spent / 1_000_000, spent / 100_000 % 10);
         Ok(if spent <= (CPU_MS + most) * 1_000_000 {
             (Verdict::Kept, format!("a budget of {CPU_MS}ms stopped an agent after {shown}"))
