@@ -63,9 +63,9 @@ fn daemon(tiers: Vec<Value>, keeps: bool) -> Fake {
             Answer::File(json!({"agent": 7, "name": "agent-7", "gaps": []}), OwnedFd::from(theirs))
         }
         "budget.show" => {
-            let spent = if keeps { 50_400_000u64 } else { 900_000_000 };
+            let spent = if keeps { 103_400_000u64 } else { 900_000_000 };
             let exhausted = looked.swap(true, Ordering::Relaxed);
-            Answer::Result(json!({"agent": 7, "name": "agent-7", "cpu_spent_ns": spent, "cpu_limit_ns": 50_000_000,
+            Answer::Result(json!({"agent": 7, "name": "agent-7", "cpu_spent_ns": spent, "cpu_limit_ns": 100_000_000,
                 "exhausted": exhausted, "limits": {"cpu": 50_000_000, "memory": null, "pids": null}}))
         }
         "agent.signal" => Answer::Result(agent(json!({}))),
