@@ -56,6 +56,11 @@ impl Test {
         self.failures.push(what);
     }
 
+    /// Whether everything held so far.
+    pub(crate) fn holds(&self) -> bool {
+        self.failures.is_empty()
+    }
+
     /// How many claims were looked at, and those that did not hold.
     pub(crate) fn result(self) -> (u32, Vec<String>) {
         (self.checks, self.failures)

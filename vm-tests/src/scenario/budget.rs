@@ -61,7 +61,9 @@ fn spent(test: &mut Test, name: &str, words: &[&str]) -> Result<()> {
     let cgroup = agent.cgroup()?;
     frozen(&cgroup)?;
     let usage = usage_us(&cgroup)?;
-    test.check((BUDGET_US..BUDGET_US + GRACE_US).contains(&usage), || format!("{name}: frozen at {usage} us of {BUDGET_US}"));
+    test.check((BUDGET_US..BUDGET_US + GRACE_US).contains(&usage), || {
+        format!("{name}: frozen at {usage} us of {BUDGET_US}")
+    });
     // Half a second in which it could have run.
     let end = now() + Duration::from_millis(500);
     wait_for("time to pass", PATIENCE, || Ok((now() >= end).then_some(())))?;

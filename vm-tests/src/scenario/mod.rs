@@ -100,9 +100,18 @@ pub(crate) fn run(name: &str) -> ExitCode {
         ui::complain(&format!("there is no scenario {name}; see vm-tests list"));
         return ExitCode::from(2);
     };
+    judge(name, scenario.run)
+}
+
+/// One machine's part of a power cut.
+pub(crate) fn power(told: &str, last: bool) -> ExitCode {
+    judge("power_cuts", |test| worlds::power::round(test, told, last))
+}
+
+fn judge(name: &str, run: impl FnOnce(&mut Test) -> Result<()>) -> ExitCode {
     let begin = clock::now();
     let mut test = Test::default();
-    if let Err(error) = (scenario.run)(&mut test) {
+    if let Err(error) = run(&mut test) {
         test.fail(format!("{error:#}"));
     }
     let (checks, failures) = test.result();

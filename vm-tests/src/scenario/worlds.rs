@@ -5,6 +5,8 @@ mod denials;
 mod events;
 mod kills;
 mod modules;
+pub(super) mod power;
+mod programs;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -18,6 +20,7 @@ pub(super) fn run(test: &mut Test) -> Result<()> {
     events::run(test)?;
     modules::run(test)?;
     denials::run(test)?;
+    programs::run(test)?;
     copies::run(test)?;
     kills::run(test)
 }

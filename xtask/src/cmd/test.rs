@@ -49,6 +49,8 @@ Examples:
 const MACHINES: usize = 2;
 /// A scenario that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(600);
+/// The only scenario that needs more than one machine.
+const POWER_CUTS: &str = "power_cuts";
 const GUEST_PROGRAM: &str = "/usr/lib/agentd-vm/vm-tests";
 
 /// What to run.
@@ -175,6 +177,7 @@ struct Case {
 
 enum What {
     Scenario(String),
+    PowerCuts,
     Work(&'static work::Job),
 }
 
@@ -182,6 +185,7 @@ impl Case {
     fn name(&self) -> String {
         match &self.what {
             What::Scenario(name) => name.clone(),
+            What::PowerCuts => POWER_CUTS.into(),
             What::Work(job) => format!("work: {}", job.name),
         }
     }
@@ -253,6 +257,9 @@ fn choose(program: &Path, selection: &Selection) -> Result<(Vec<Case>, Vec<Strin
                 skipped.push(format!("{name} on {label}: only for {}", on.join(", ")));
             }
         }
+        if POWER_CUTS.contains(&selection.filter) {
+            cases.push(Case { what: What::PowerCuts, kernel: label.into() });
+        }
         let wanted = |job: &&work::Job| job.everywhere || label == kernels::DEFAULT;
         for job in work::chosen(&selection.filter).into_iter().filter(wanted) {
             match work::missing(job.tools) {
@@ -286,8 +293,9 @@ fn report(case: &Case, platforms: &[Platform], level: &Level, program: &Path) ->
     passed
 }
 
-/// What worlds are made of: the sample reducers with their definitions.
-fn copy_samples(machine: &mut Machine) -> Result<()> {
+/// Puts in the scenarios, and what worlds are made of: the sample reducers with their definitions.
+fn equip(machine: &mut Machine, program: &Path) -> Result<()> {
+    machine.copy_in(program, GUEST_PROGRAM);
     let folder = paths::target().join("wasm");
     for item in std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let path = item.context("cannot list the sample reducers")?.path();
@@ -302,10 +310,10 @@ fn run_case(case: &Case, platforms: &[Platform], level: &Level, program: &Path) 
     let platform = platforms.iter().find(|platform| platform.kernel.label == case.kernel);
     let platform = platform.context("a case names a kernel without a platform")?;
     match &case.what {
+        What::PowerCuts => vm::power::cuts(platform, level, GUEST_PROGRAM, |machine| equip(machine, program)),
         What::Scenario(name) => {
             let mut machine = Machine::restore(platform, level)?;
-            machine.copy_in(program, GUEST_PROGRAM);
-            copy_samples(&mut machine)?;
+            equip(&mut machine, program)?;
             machine.run(&[GUEST_PROGRAM, "run", name], LIMIT)
         }
         What::Work(job) => {

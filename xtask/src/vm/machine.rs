@@ -23,6 +23,7 @@ use serde_json::json;
 use super::Platform;
 use super::guest::Control;
 pub(crate) use super::guest::Job;
+use super::power::{self, Heard};
 use super::qemu::{self, Files, Memory};
 use super::qmp::Qmp;
 use super::template::{self, Level, Template};
@@ -32,6 +33,9 @@ use crate::{sh, signal};
 
 /// How long a cold boot may take; an emulated one on a busy host needs half a minute.
 const BOOT: Duration = Duration::from_secs(180);
+
+/// The disk that can be handed on, in the scratch directory.
+const DATA: &str = "data.img";
 
 /// A machine that waits for commands.
 pub(crate) struct Machine {
@@ -54,6 +58,15 @@ pub(crate) struct Output {
     pub(crate) text: String,
 }
 
+/// How a command ended whose machine was to lose its power.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// Before that.
+    ByItself(Output),
+    /// With it; what it had printed to standard output.
+    Cut(String),
+}
+
 /// Which of its two streams a command wrote to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stream {
@@ -64,8 +77,17 @@ pub(crate) enum Stream {
 impl Machine {
     /// A fresh machine of this kernel from its template, which is made if it is not there.
     pub(crate) fn restore(platform: &Platform, level: &Level) -> Result<Self> {
+        Self::restore_with(platform, level, None)
+    }
+
+    /// The same, with a disk that another machine has left behind.
+    pub(super) fn restore_with(platform: &Platform, level: &Level, data: Option<&Path>) -> Result<Self> {
         let template = template::ensure(platform, level)?;
-        Self::restore_from(platform, &template, Memory::Private)
+        let scratch = store::scratch("vm")?;
+        if let Some(data) = data {
+            power::hand_on(data, &scratch.path().join(DATA))?;
+        }
+        Self::restore_in(platform, &template, Memory::Private, scratch)
     }
 
     /// Boots without a template.
@@ -89,7 +111,10 @@ impl Machine {
     }
 
     pub(super) fn restore_from(platform: &Platform, template: &Template, memory: Memory) -> Result<Self> {
-        let scratch = store::scratch("vm")?;
+        Self::restore_in(platform, template, memory, store::scratch("vm")?)
+    }
+
+    fn restore_in(platform: &Platform, template: &Template, memory: Memory, scratch: Scratch) -> Result<Self> {
         copy_sparse(&template.btrfs(), &scratch.path().join("btrfs.img"))?;
         let ram = match memory {
             Memory::Private => template.ram(),
@@ -108,6 +133,9 @@ impl Machine {
     fn launch(platform: &Platform, scratch: Scratch, ram: &Path, memory: Memory, incoming: bool) -> Result<Self> {
         signal::check()?;
         sparse(&scratch.path().join("job.img"), qemu::JOB_DISK)?;
+        if !scratch.path().join(DATA).exists() {
+            sparse(&scratch.path().join(DATA), qemu::DATA_DISK)?;
+        }
         let files = Files {
             kernel: &platform.kernel.image,
             initrd: &platform.initrd,
@@ -151,12 +179,67 @@ impl Machine {
     /// Runs a command as root and collects what it prints.
     pub(crate) fn run(&mut self, argv: &[&str], timeout: Duration) -> Result<Output> {
         let job = Job { argv: argv.iter().map(|word| (*word).to_owned()).collect(), ..Job::default() };
-        let text = std::sync::Mutex::new(Vec::new());
-        let status = self.stream(job, Some(timeout), |_, bytes| {
-            text.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend_from_slice(bytes);
-        })?;
-        let text = text.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Ok(Output { status, text: String::from_utf8_lossy(&text).into_owned() })
+        self.run_job(job, timeout)
+    }
+
+    /// The same, for a command that needs files.
+    pub(super) fn run_job(&mut self, job: Job, timeout: Duration) -> Result<Output> {
+        let heard = Heard::default();
+        let status = self.stream(job, Some(timeout), |_, bytes| heard.push(bytes))?;
+        Ok(Output { status, text: heard.text() })
+    }
+
+    /// Runs a command until some time after its output was `enough`; then QEMU is killed, as when the power fails, and the
+    /// data disk is left at `keep`.
+    pub(super) fn run_until_cut(
+        mut self,
+        mut job: Job,
+        timeout: Duration,
+        enough: impl Fn(&str) -> bool + Sync,
+        after: Duration,
+        keep: &Path,
+    ) -> Result<Ended> {
+        job.copies.splice(0..0, self.copies.drain(..));
+        let request = job.write(&self.scratch.path().join("job.img"))?;
+        let (heard, complaints) = (Heard::default(), Heard::default());
+        let (done, begin, cut) = (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
+        let (out, err, control, child) = (&self.out, &self.err, &mut self.control, &mut self.child);
+        let listen = |bytes: &[u8]| {
+            heard.push(bytes);
+            begin.fetch_or(enough(&heard.text()), Ordering::Relaxed);
+        };
+        let answer = thread::scope(|scope| {
+            scope.spawn(|| forward(out, &done, listen));
+            scope.spawn(|| forward(err, &done, |bytes| complaints.push(bytes)));
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    if begin.load(Ordering::Relaxed) {
+                        thread::sleep(after);
+                        cut.store(true, Ordering::Relaxed);
+                        return child.kill();
+                    }
+                    thread::sleep(Duration::from_millis(2));
+                }
+                Ok(())
+            });
+            let sent = control.send(&request);
+            let answer = sent.and_then(|()| control.wait("EXIT", Some(Deadline::after(timeout))));
+            done.store(true, Ordering::Relaxed);
+            answer
+        });
+        signal::check()?;
+        if cut.into_inner() {
+            self.child.wait().context("QEMU does not end")?;
+            power::hand_on(&self.scratch.path().join(DATA), keep)?;
+            return Ok(Ended::Cut(heard.text()));
+        }
+        match answer {
+            Ok(status) => {
+                let status = status.map_or(Ok(124), |status| status.parse()).context("no exit status")?;
+                Ok(Ended::ByItself(Output { status, text: heard.text() + &complaints.text() }))
+            }
+            Err(error) => Err(self.with_console(error)),
+        }
     }
 
     /// Runs a command and hands on what it prints as it comes.

@@ -18,6 +18,7 @@ mod image;
 mod initrd;
 pub(crate) mod kernels;
 pub(crate) mod machine;
+pub(crate) mod power;
 mod product;
 mod qemu;
 mod qmp;

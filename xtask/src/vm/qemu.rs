@@ -21,9 +21,10 @@ use crate::{paths, sh, store, toolchain, ui};
 
 const OLDEST: u32 = 10;
 const MEMORY_MIB: u64 = 1024;
-/// Sizes are part of a template, so they are fixed. Both disks are sparse.
+/// Sizes are part of a template, so they are fixed. All disks are sparse.
 pub(super) const JOB_DISK: u64 = 4 << 30;
 pub(super) const BTRFS_DISK: u64 = 512 << 20;
+pub(super) const DATA_DISK: u64 = 512 << 20;
 pub(super) const MEMORY: u64 = MEMORY_MIB << 20;
 
 /// Quiet, and without the calibrations and self-tests that take an emulated processor seconds.
@@ -153,6 +154,8 @@ pub(super) fn arguments(files: &Files<'_>, accel: Accel, memory: Memory) -> Vec<
     add("-drive", disk(show(files.root), "readonly=on"));
     add("-drive", disk(own("job.img"), "readonly=on"));
     add("-drive", disk(own("btrfs.img"), "cache=unsafe"));
+    // Empty, unless it is handed on from a machine whose power was cut.
+    add("-drive", disk(own("data.img"), "cache=writeback"));
     add("-kernel", show(files.kernel));
     add("-initrd", show(files.initrd));
     add("-append", CMDLINE.into());

@@ -27,7 +27,8 @@ pub(super) fn run(test: &mut Test) -> Result<()> {
     tampered(test, &tree, &file)?;
     imported(test, world, &file)?;
     forked(test, world)?;
-    fixed(test, &tree)
+    fixed(test, &tree)?;
+    pruned(test, world, &tree)
 }
 
 /// Replays a bundle where no daemon is asked.
@@ -176,6 +177,41 @@ fn forked(test: &mut Test, world: World) -> Result<()> {
         let output = agentctl(&["world", "replay", world.0, "--state", &world.state()?])?;
         test.check(output.status == 0, || format!("replay of {}: {}", world.0, output.stderr.trim()));
     }
+    Ok(())
+}
+
+/// Old records go, and what is left verifies, replays and goes on; the bundle made before proves what was.
+fn pruned(test: &mut Test, world: World, tree: &Tree) -> Result<()> {
+    let file = tree.path("before.world");
+    agentctl(&["world", "export", world.0, "-o", &file])?.ok("export before pruning")?;
+    let (counter, (height, _)) = (world.counter(None)?, world.newest()?);
+    let prune = |words: &[&str]| -> Result<Value> {
+        json(&[&["world", "journal", "prune", world.0], words].concat())?.pop().context("nothing is said")
+    };
+    let none = prune(&[])?;
+    test.same("records that go where fewer than 10,000 are", none["removed"].as_u64(), Some(0));
+    let dry = prune(&["--keep", "0", "--dry-run"])?;
+    test.same("records that would go", dry["removed"].as_u64(), Some(height));
+    test.same("records after a dry run", world.newest()?.0, height);
+    let done = prune(&["--keep", "0"])?;
+    test.same(
+        "records that went",
+        (done["removed"].as_u64(), done["first"].as_u64()),
+        (Some(height), Some(height + 1)),
+    );
+    test.same("the counter after pruning", world.counter(None)?, counter);
+    world.count(2)?;
+    let verified = agentctl(&["world", "journal", "verify", world.0])?;
+    test.contains("journal verify after pruning", &verified.stdout, &format!("records {} to", height + 1));
+    let replayed = agentctl(&["world", "replay", world.0, "--state", &world.state()?])?;
+    test.check(replayed.status == 0, || format!("replay after pruning: {}", replayed.stderr.trim()));
+    test.check(offline(&["journal", "verify", &file])?.status == 0, || "the bundle from before".into());
+    let after = tree.path("after.world");
+    agentctl(&["world", "export", world.0, "-o", &after])?.ok("export after pruning")?;
+    let replayed = offline(&["replay", &after, "--state", &world.state()?])?;
+    test.check(replayed.status == 0, || format!("replay of a bundle after pruning: {}", replayed.stderr.trim()));
+    let host = agentctl(&["world", "journal", "prune", "host"])?;
+    test.contains("prune of the host's journal", &host.stderr, "kept whole");
     Ok(())
 }
 

@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::World;
 use crate::clock::wait_for;
-use crate::harness::{
-    Detached, FileSystem, Options, Test, Tree, Wire, agentctl, json as ask, start_daemon, stop_daemon,
-};
+use crate::harness::{Detached, FileSystem, Options, Test, Tree, agentctl, json as ask, start_daemon, stop_daemon};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Reads three times what it may not, and would go on if it were let.
@@ -29,8 +27,9 @@ pub(super) fn run(test: &mut Test) -> Result<()> {
     explained(test, world, first)?;
 
     let old = world.view()?["key"].clone();
-    let new = Wire::connect()?.ask("key.rotate", json!({}))?["key"].clone();
-    test.check(new.is_string() && new != old, || format!("the key after key.rotate: {new}, before {old}"));
+    let new = ask(&["key", "rotate"])?.pop().context("no key")?["key"].clone();
+    test.check(new.is_string() && new != old, || format!("the key after key rotate: {new}, before {old}"));
+    test.same("the key that is shown", ask(&["key", "show"])?.pop().map(|view| view["key"].clone()), Some(new.clone()));
     heads(test, "after the key was changed")?;
     test.same("the key that a world names then", world.view()?["key"].clone(), new.clone());
     let second = frozen(test, world, "rogue-2", &options)?;

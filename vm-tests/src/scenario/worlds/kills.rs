@@ -43,13 +43,23 @@ pub(super) fn run(test: &mut Test) -> Result<()> {
     test.check(acknowledged > 100, || format!("only {acknowledged} events were acknowledged"));
     let sent = happened(world)?;
     nothing_is_lost(test, &told, &sent);
+    consistent(test, world, &sent, &format!("after {kills} kills"))
+}
+
+/// The journal verifies, replay gives the same state, and the counter has counted what is recorded; no number is there twice.
+pub(super) fn consistent(test: &mut Test, world: World, sent: &BTreeMap<u64, i64>, when: &str) -> Result<()> {
     let verified = agentctl(&["world", "journal", "verify", world.0])?;
-    test.check(verified.status == 0, || format!("journal verify after {kills} kills: {}", verified.stderr.trim()));
+    test.check(verified.status == 0, || format!("journal verify {when}: {}", verified.stderr.trim()));
     let replayed = agentctl(&["world", "replay", world.0, "--state", &world.state()?])?;
-    test.check(replayed.status == 0, || format!("replay after {kills} kills: {}", replayed.stderr.trim()));
+    test.check(replayed.status == 0, || format!("replay {when}: {}", replayed.stderr.trim()));
     let cell = world.counter(None)?;
-    test.same("events that the counter counted", cell["events"].as_u64(), Some(sent.len() as u64));
-    test.same("their total", cell["total"].as_i64(), Some(sent.values().sum()));
+    let (events, total) = (cell["events"].as_u64().unwrap_or(0), cell["total"].as_i64().unwrap_or(0));
+    test.same(&format!("events that the counter counted {when}"), events, sent.len() as u64);
+    test.same(&format!("their total {when}"), total, sent.values().sum());
+    let mut numbers: Vec<i64> = sent.values().copied().collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    test.same(&format!("numbers that were sent once and recorded {when}"), sent.len(), numbers.len());
     Ok(())
 }
 
@@ -117,7 +127,7 @@ fn start() -> Result<Child> {
 }
 
 /// Every number that was sent to the world, by its record, read a page at a time.
-fn happened(world: World) -> Result<BTreeMap<u64, i64>> {
+pub(super) fn happened(world: World) -> Result<BTreeMap<u64, i64>> {
     let mut wire = Wire::connect()?;
     let (mut sent, mut after) = (BTreeMap::new(), 0);
     loop {
@@ -139,7 +149,7 @@ fn happened(world: World) -> Result<BTreeMap<u64, i64>> {
     }
 }
 
-/// Every acknowledged record is where it was said to be; each writer's are in the order in which it wrote; none is twice.
+/// Every acknowledged record is where it was said to be; each writer's are in the order in which it wrote.
 fn nothing_is_lost(test: &mut Test, told: &[Told], sent: &BTreeMap<u64, i64>) {
     for (record, number) in told.iter().flatten() {
         test.check(sent.get(record) == Some(number), || {
@@ -150,9 +160,4 @@ fn nothing_is_lost(test: &mut Test, told: &[Told], sent: &BTreeMap<u64, i64>) {
         let ordered = told.is_sorted_by(|one, next| one.0 < next.0);
         test.check(ordered, || format!("the records of writer {writer} are not in its order"));
     }
-    let mut numbers: Vec<i64> = sent.values().copied().collect();
-    numbers.sort_unstable();
-    let length = numbers.len();
-    numbers.dedup();
-    test.same("numbers that were sent once and recorded", length, numbers.len());
 }
