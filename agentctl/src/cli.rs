@@ -74,6 +74,7 @@ enum Command {
     Audit(audit::Audit),
     World(world::WorldArgs),
     Doctor(doctor::Doctor),
+    Key(key::KeyArgs),
     Profile(profile::ProfileArgs),
     Completions(completions::Completions),
     Man(man::Man),
@@ -84,7 +85,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Run an agent", &["spawn", "attach", "logs", "wait"]),
     ("See and steer", &["ps", "inspect", "pause", "resume", "kill", "budget"]),
     ("Ask what happened", &["why", "audit", "world"]),
-    ("This host", &["doctor", "profile"]),
+    ("This host", &["doctor", "key", "profile"]),
     ("Setup", &["completions", "man"]),
 ];
 
@@ -236,6 +237,7 @@ impl Command {
             Command::Audit(args) => args.run(context),
             Command::World(args) => args.run(context),
             Command::Doctor(args) => args.run(context),
+            Command::Key(args) => args.run(context),
             Command::Profile(args) => args.run(context),
             Command::Completions(args) => args.run(context),
             Command::Man(args) => args.run(context),

@@ -3,7 +3,8 @@
 //! ```text
 //! record    seq, agent, bytes      what happened, as `agentd_journal` specifies it; agent is an index
 //! signature seq, hash, bytes       each head that was acknowledged, and who vouches for it; the newest is the head
-//! saved     seq, bytes             the state, as the record of that number says; the newest two are kept
+//! saved     seq, bytes             the state, as the record of that number says; the newest two are kept, and one at the
+//!                                  beginning if older records were taken out
 //! blob      hash, bytes            large values, by their hash
 //! ```
 //!
@@ -208,6 +209,32 @@ impl Journal {
         write(&mut self.connection).map_err(|source| AppendError { path: self.path.clone(), source })
     }
 
+    /// Takes out every record before `first`, with which a state was saved, and gives the room back to the disk. Takes as
+    /// long as copying what stays. Gives how many records went.
+    pub fn prune(&mut self, first: Seq) -> Result<u64, AppendError> {
+        let prune = |connection: &mut Connection| {
+            let transaction = connection.transaction()?;
+            let mut removed = 0;
+            let is_beginning = "SELECT 1 FROM saved JOIN signature USING (seq) JOIN record USING (seq) WHERE seq = ?1";
+            if transaction.prepare(is_beginning)?.exists([first.0 as i64])? {
+                removed = transaction.execute("DELETE FROM record WHERE seq < ?1", [first.0 as i64])?;
+                transaction.execute("DELETE FROM signature WHERE seq < ?1", [first.0 as i64])?;
+                transaction.execute("DELETE FROM saved WHERE seq < ?1", [first.0 as i64])?;
+            }
+            transaction.commit().map(|()| removed as u64)
+        };
+        let removed = prune(&mut self.connection).map_err(|source| AppendError { path: self.path.clone(), source })?;
+        // The records are gone, whatever comes of this: what is not given back is used again.
+        let given_back = self.connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)");
+        if let Err(error) = given_back {
+            tracing::warn!(path = %self.path.display(), %error, "the room of what was taken out is not given back");
+        }
+        if let Err(error) = wal::make_room(&self.path.with_extension("sqlite-wal")) {
+            tracing::warn!(%error, "no room can be made for the journal's log");
+        }
+        Ok(removed)
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -232,8 +259,11 @@ fn write(transaction: &Transaction<'_>, commit: &Commit<'_>) -> Result<(), rusql
     ])?;
     if let Some(bytes) = commit.saved {
         transaction.execute("INSERT INTO saved (seq, bytes) VALUES (?1, ?2)", params![seq, bytes])?;
-        transaction
-            .execute("DELETE FROM saved WHERE seq NOT IN (SELECT seq FROM saved ORDER BY seq DESC LIMIT 2)", [])?;
+        transaction.execute(
+            "DELETE FROM saved WHERE seq NOT IN (SELECT seq FROM saved ORDER BY seq DESC LIMIT 2)
+                AND seq <> (SELECT min(seq) FROM record)",
+            [],
+        )?;
     }
     Ok(())
 }
@@ -362,6 +392,12 @@ impl Reader {
             self.connection.prepare_cached("SELECT seq, bytes FROM saved WHERE seq <= ?1 ORDER BY seq DESC LIMIT 1")?;
         let row = statement.query_row([most.0 as i64], |row| Ok((Seq(row.get::<_, i64>(0)? as u64), row.get(1)?)));
         Ok(row.optional()?)
+    }
+
+    /// The first record, as far as older ones were taken out; `None` before the first.
+    pub fn first(&self) -> Result<Option<Seq>, ReadError> {
+        let first: Option<i64> = self.connection.query_row("SELECT min(seq) FROM record", [], |row| row.get(0))?;
+        Ok(first.map(|seq| Seq(seq as u64)))
     }
 
     /// The bytes of one record.

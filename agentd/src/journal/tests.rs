@@ -154,6 +154,38 @@ fn opening_begins_at_the_newest_saved_state() {
 }
 
 #[test]
+fn what_is_taken_out_is_gone_and_the_rest_stands_by_itself() {
+    let directory = Directory::new("prune");
+    let path = directory.journal();
+    let (mut opened, _) = open(&directory).unwrap();
+    append(&mut opened, 0..500);
+    save(&mut opened, 500);
+    append(&mut opened, 500..503);
+    let reader = Reader::open(&path).unwrap();
+    let pages = || -> i64 { reader.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap() };
+    let before = pages();
+    // Only where a state was saved may a journal begin.
+    assert_eq!(opened.journal.prune(Seq(400)).unwrap(), 0);
+    assert_eq!(opened.journal.prune(Seq(501)).unwrap(), 500);
+    assert_eq!(opened.journal.prune(Seq(501)).unwrap(), 0);
+    assert!(pages() < before / 2, "{} pages of {before}", pages());
+    assert_eq!(fs::metadata(&path).unwrap().len(), pages() as u64 * 4096);
+    let verified = verify::<Event>(&path, |_| ()).unwrap();
+    assert_eq!((verified.first, verified.head), (Seq(501), opened.chain.head()));
+    assert_eq!((reader.first().unwrap(), reader.get::<Event>(Seq(500)).unwrap().is_none()), (Some(Seq(501)), true));
+    // The state at the beginning stays, however often it is saved later: replay begins there.
+    for count in [503, 503, 503] {
+        save(&mut opened, count);
+    }
+    assert_eq!(reader.saved(Seq(501)).unwrap().map(|(seq, _)| seq), Some(Seq(501)));
+    let kept: i64 = reader.connection.query_row("SELECT count(*) FROM saved", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, 3);
+    append(&mut opened, 503..505);
+    drop(opened);
+    assert_eq!(open(&directory).unwrap().1, 505);
+}
+
+#[test]
 fn a_rotation_that_the_old_key_did_not_sign_is_damage() {
     let next = Signer::from_seed(&[4; 32]);
     for (by, sound) in [(signer(), true), (next.clone(), false)] {

@@ -15,7 +15,6 @@ mod peer;
 mod seats;
 mod views;
 mod why;
-mod world_text;
 mod worlds;
 
 use std::fs;

@@ -13,13 +13,13 @@ use std::time::Duration;
 use agentd_air::{Hash as Content, Value, encode};
 use agentd_engine::{Asked, DiskFailure, Input, Keeper, Open, Phase, Receipt, Refusal, State, Status, Turn, TurnError};
 use agentd_journal::Signer;
-use agentd_model::Seq;
+use agentd_model::{Principal, Seq};
 use tokio::sync::oneshot;
 
 use super::adapter::{Came, Job, Outcome, Outside};
 use super::reducers::WorldReducers;
 use crate::clock::Clock;
-use crate::journal::{Journal, OpenError};
+use crate::journal::{Journal, OpenError, ReadError, Reader};
 
 /// Inputs of one turn.
 const BATCH: usize = 256;
@@ -36,6 +36,8 @@ pub enum Message {
     Look(Box<dyn FnOnce(&State) + Send>),
     /// An adapter has done an effect, or not.
     Came(Box<Came>),
+    /// Old records are to go; at least so many of the newest stay.
+    Prune(u64, Principal, oneshot::Sender<Result<Pruned, AskError>>),
     /// Another key signs from now on.
     Rotate(Box<Signer>, oneshot::Sender<Result<Seq, AskError>>),
     /// The end of the thread.
@@ -60,6 +62,15 @@ pub enum AskError {
     /// The daemon is on its way out.
     #[error("agentd is stopping")]
     Stopping,
+}
+
+/// What was taken out of a journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pruned {
+    /// The first record that is there now.
+    pub first: Seq,
+    /// How many went.
+    pub removed: u64,
 }
 
 /// What a world's thread is made of.
@@ -142,6 +153,10 @@ impl Thread {
                         self.turn(std::mem::take(&mut batch));
                         look(self.keeper.state());
                     }
+                    Message::Prune(keep, by, reply) => {
+                        self.turn(std::mem::take(&mut batch));
+                        drop(reply.send(self.prune(keep, by)));
+                    }
                     Message::Rotate(signer, reply) => {
                         self.turn(std::mem::take(&mut batch));
                         let stamp = self.parts.clock.stamp();
@@ -194,6 +209,43 @@ impl Thread {
         if !due.is_empty() {
             self.turn(due.into_iter().map(|asked| (asked, None)).collect());
         }
+    }
+
+    /// Says in the journal that it will begin later, then lets it.
+    fn prune(&mut self, keep: u64, by: Principal) -> Result<Pruned, AskError> {
+        let not_recorded = |error: &dyn std::fmt::Display| AskError::NotRecorded(error.to_string());
+        if keep == 0 {
+            let saved = self.keeper.save(self.parts.clock.stamp(), &self.parts.reducers);
+            saved.map_err(|error| {
+                self.open_again(&error);
+                not_recorded(&error)
+            })?;
+        }
+        let beginning = beginning(&self.parts.path, keep).map_err(|error| not_recorded(&error))?;
+        let (now, first) = beginning;
+        if first <= now {
+            return Ok(Pruned { first: now, removed: 0 });
+        }
+        let input = Input::Prune { first, by };
+        match self.keeper.turn(vec![input.into()], self.parts.clock.stamp(), &self.parts.reducers) {
+            Ok(Turn { mut answers, .. }) => answers.pop().unwrap_or(Ok(first)).map(drop)?,
+            Err(error) => {
+                self.open_again(&error);
+                return Err(not_recorded(&error));
+            }
+        }
+        let removed = self.keeper.disk().prune(first).map_err(|error| {
+            if error.is_unknown() {
+                tracing::error!(
+                    world = self.parts.name,
+                    error = crate::errors::one_line(&error),
+                    "what is on the disk is unknown"
+                );
+                std::process::exit(1);
+            }
+            not_recorded(&crate::errors::one_line(&error))
+        })?;
+        Ok(Pruned { first, removed })
     }
 
     /// After a turn that came to nothing: back to what the disk has.
@@ -325,6 +377,15 @@ impl Thread {
             self.turn(rung);
         }
     }
+}
+
+/// Where a journal begins, and where it could so that at least `keep` records stay; 0 is nowhere.
+pub fn beginning(path: &std::path::Path, keep: u64) -> Result<(Seq, Seq), ReadError> {
+    let reader = Reader::open(path)?;
+    let height = reader.head()?.map_or(0, |(head, _)| head.seq.0);
+    let most = Seq((height + 1).saturating_sub(keep));
+    let first = reader.saved(most)?.map_or(Seq(0), |(first, _)| first);
+    Ok((reader.first()?.unwrap_or(Seq(1)), first))
 }
 
 /// Opens a world's journal.

@@ -30,11 +30,11 @@ use std::sync::{Arc, RwLock};
 
 use agentd_engine::{Asked, Input, Keeper, State, TurnError};
 use agentd_journal::Chain;
-use agentd_model::{Seq, WorldId};
+use agentd_model::{Principal, Seq, WorldId};
 use tokio::sync::oneshot;
 
 pub use disk::{each_after, state_at};
-pub use keeper::{AskError, Message};
+pub use keeper::{AskError, Message, Pruned, beginning};
 pub use outside::HostOutside;
 
 use self::adapter::Outside;
@@ -307,6 +307,13 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Look(Box::new(move |state| drop(reply.send(look(state))))))?;
         answer.blocking_recv().map_err(|_gone| AskError::Stopping)
+    }
+
+    /// Takes out old records; at least the newest `keep` stay.
+    pub async fn prune(&self, keep: u64, by: Principal) -> Result<Pruned, AskError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Prune(keep, by, reply))?;
+        answer.await.unwrap_or(Err(AskError::Stopping))
     }
 
     /// Lets another key sign.

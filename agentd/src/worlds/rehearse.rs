@@ -110,7 +110,14 @@ pub fn rehearse(
 
 /// What the journal says of itself, which is the same in every line.
 fn is_bookkeeping(entry: &Entry) -> bool {
-    matches!(entry, Entry::Begun { .. } | Entry::StateSaved { .. } | Entry::KeyRotated { .. } | Entry::TakenOver { .. })
+    matches!(
+        entry,
+        Entry::Begun { .. }
+            | Entry::StateSaved { .. }
+            | Entry::KeyRotated { .. }
+            | Entry::TakenOver { .. }
+            | Entry::Pruned { .. }
+    )
 }
 
 /// The newest events of the host that the candidate listens to and the world does not.

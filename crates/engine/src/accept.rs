@@ -110,6 +110,13 @@ pub enum Input {
         /// The newest record of the host's world.
         host: Seq,
     },
+    /// Records before a saved state are to go.
+    Prune {
+        /// The record that saved it.
+        first: Seq,
+        /// By whom.
+        by: Principal,
+    },
 }
 
 /// Why an input was not taken. Nothing has changed.
@@ -250,6 +257,10 @@ impl State {
                 Ok(Entry::Voted { proposal, approve, by, note })
             }
             Input::Apply { proposal, by, fence, host } => self.apply(proposal, by, fence, host),
+            Input::Prune { first, by } => {
+                person(by)?;
+                Ok(Entry::Pruned { first, by })
+            }
         }
     }
 

@@ -240,6 +240,16 @@ pub enum Entry {
         #[n(0)]
         at: String,
     },
+    /// Records before one are taken out of the journal. What is left begins with a saved state. Input.
+    #[n(18)]
+    Pruned {
+        /// The first that stays.
+        #[n(0)]
+        first: Seq,
+        /// By whom.
+        #[n(1)]
+        by: Principal,
+    },
 }
 
 /// Where an event comes from.

@@ -97,7 +97,11 @@ impl State {
                     found.instance = instance.clone();
                 }
             }
-            Entry::Wanted { .. } | Entry::WantedAgain { .. } | Entry::StateSaved { .. } | Entry::Cut { .. } => {}
+            Entry::Wanted { .. }
+            | Entry::WantedAgain { .. }
+            | Entry::StateSaved { .. }
+            | Entry::Cut { .. }
+            | Entry::Pruned { .. } => {}
         }
     }
 

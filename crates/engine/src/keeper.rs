@@ -134,9 +134,14 @@ impl<D: Disk> Keeper<D> {
         &self.signer
     }
 
+    /// The newest record that says that the state was saved.
+    pub fn saved(&self) -> Seq {
+        self.saved
+    }
+
     /// The disk.
-    pub fn disk(&self) -> &D {
-        &self.disk
+    pub fn disk(&mut self) -> &mut D {
+        &mut self.disk
     }
 
     /// Takes inputs and everything that follows from them, in one commit.
@@ -161,9 +166,8 @@ impl<D: Disk> Keeper<D> {
             return Ok(turn);
         }
         let saved = if self.chain.seq.0 - self.saved.0 >= self.save_every {
-            let bytes = self.state.save();
-            let entry = Entry::StateSaved { state: self.state.hash(), key: self.signer.key() };
-            let drafts = self.run(entry, stamp, reducers)?;
+            let (saving, bytes) = self.saving();
+            let drafts = self.run(saving, stamp, reducers)?;
             self.append(drafts, stamp, &mut rows, &mut turn);
             Some(bytes)
         } else {
@@ -187,7 +191,7 @@ impl<D: Disk> Keeper<D> {
 
     /// Lets another key sign from the next head on; this head, and nothing else, is still signed with the old one.
     pub fn rotate(&mut self, next: Signer, stamp: Stamp, reducers: &dyn Reducers) -> Result<Seq, TurnError> {
-        let seq = self.alone(Entry::KeyRotated { key: next.key() }, stamp, reducers)?;
+        let seq = self.alone(Entry::KeyRotated { key: next.key() }, None, stamp, reducers)?;
         self.signer = next;
         Ok(seq)
     }
@@ -201,7 +205,14 @@ impl<D: Disk> Keeper<D> {
         reducers: &dyn Reducers,
     ) -> Result<Seq, TurnError> {
         self.signer = own;
-        self.alone(Entry::TakenOver { name, key: self.signer.key() }, stamp, reducers)
+        self.alone(Entry::TakenOver { name, key: self.signer.key() }, None, stamp, reducers)
+    }
+
+    /// Saves the state now, so that the journal could begin here.
+    pub fn save(&mut self, stamp: Stamp, reducers: &dyn Reducers) -> Result<Seq, TurnError> {
+        let (saving, bytes) = self.saving();
+        self.saved = self.alone(saving, Some(&bytes), stamp, reducers)?;
+        Ok(self.saved)
     }
 
     /// Effects that are allowed and that nobody has taken: inputs of the next turn.
@@ -229,6 +240,10 @@ impl<D: Disk> Keeper<D> {
         asked
     }
 
+    fn saving(&self) -> (Entry, Vec<u8>) {
+        (Entry::StateSaved { state: self.state.hash(), key: self.signer.key() }, self.state.save())
+    }
+
     fn sound(&self) -> Result<(), TurnError> {
         if self.broken { Err(TurnError::Broken) } else { Ok(()) }
     }
@@ -250,12 +265,18 @@ impl<D: Disk> Keeper<D> {
         }
     }
 
-    fn alone(&mut self, entry: Entry, stamp: Stamp, reducers: &dyn Reducers) -> Result<Seq, TurnError> {
+    fn alone(
+        &mut self,
+        entry: Entry,
+        saved: Option<&[u8]>,
+        stamp: Stamp,
+        reducers: &dyn Reducers,
+    ) -> Result<Seq, TurnError> {
         self.sound()?;
         let drafts = self.run(entry, stamp, reducers)?;
         let mut rows = Vec::new();
         self.append(drafts, stamp, &mut rows, &mut Turn::default());
-        self.commit(&rows, None, &[])?;
+        self.commit(&rows, saved, &[])?;
         Ok(self.chain.seq)
     }
 

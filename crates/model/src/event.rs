@@ -307,6 +307,19 @@ pub enum Event {
 }
 
 impl Event {
+    /// Who asked for it, where somebody did.
+    pub fn by(&self) -> Option<Principal> {
+        match self {
+            Event::AgentRequested { by, .. }
+            | Event::BudgetToppedUp { by, .. }
+            | Event::AgentPaused { by, .. }
+            | Event::AgentResumed { by, .. }
+            | Event::AgentSignalled { by, .. }
+            | Event::OperatorsTold { by, .. } => Some(*by),
+            _ => None,
+        }
+    }
+
     /// The agent that the event is about.
     pub fn agent(&self) -> Option<AgentNumber> {
         match self {

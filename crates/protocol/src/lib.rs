@@ -33,9 +33,9 @@ pub use method::{
 };
 pub use view::{AgentDetail, AgentView, BudgetView, DaemonView, ExplanationView, RecordView, TierView};
 pub use world::{
-    AnswerParams, CellView, CellsParams, CopyParams, EffectView, ProposalParams, ProposalView, ProposeParams,
-    ReceiptView, RecordParams, RecordedView, RecordsParams, ReplayView, SendParams, UploadReply, VerifyView, WhyGraph,
-    WhyNode, WorldParams, WorldRecordView, WorldView,
+    AnswerParams, CellView, CellsParams, CopyParams, EffectView, KeyView, ProposalParams, ProposalView, ProposeParams,
+    PruneParams, PruneView, ReceiptView, RecordParams, RecordedView, RecordsParams, ReplayView, SendParams,
+    UploadReply, VerifyView, WhyGraph, WhyNode, WorldParams, WorldRecordView, WorldView,
 };
 
 /// Longest line, in bytes, that either side accepts.

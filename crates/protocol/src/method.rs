@@ -4,8 +4,8 @@ use agentd_model::{AgentNumber, ExitStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::world::{
-    AnswerParams, CellsParams, CopyParams, ProposalParams, ProposeParams, RecordParams, RecordsParams, SendParams,
-    WorldParams,
+    AnswerParams, CellsParams, CopyParams, ProposalParams, ProposeParams, PruneParams, RecordParams, RecordsParams,
+    SendParams, WorldParams,
 };
 
 /// Every method, with its parameters.
@@ -63,7 +63,10 @@ pub enum Method {
     /// The same, and then every new one as a notification `audit.record`.
     #[serde(rename = "audit.follow")]
     AuditFollow(AuditParams),
-    /// A new key for the host's signatures; every journal's old key vouches for it. Gives a [`crate::RecordedView`].
+    /// What this host signs with. Gives a [`crate::KeyView`].
+    #[serde(rename = "key.show")]
+    KeyShow {},
+    /// A new key for the host's signatures; every journal's old key vouches for it. Gives a [`crate::KeyView`].
     #[serde(rename = "key.rotate")]
     KeyRotate {},
     /// Make a world. Gives a [`crate::WorldView`].
@@ -114,6 +117,9 @@ pub enum Method {
     /// Read the whole journal and check every hash and signature. Gives a [`crate::VerifyView`].
     #[serde(rename = "world.verify")]
     WorldVerify(WorldParams),
+    /// Take old records out of the journal. Gives a [`crate::PruneView`].
+    #[serde(rename = "world.prune")]
+    WorldPrune(PruneParams),
     /// Run every input again and compare. Gives a [`crate::ReplayView`].
     #[serde(rename = "world.replay")]
     WorldReplay(WorldParams),

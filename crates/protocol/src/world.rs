@@ -294,6 +294,42 @@ pub struct VerifyView {
     pub key: String,
 }
 
+/// Result of `key.show` and `key.rotate`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeyView {
+    /// The public key, in hex.
+    pub key: String,
+    /// Worlds that could not record the change now; each does when it is opened next.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub behind: Vec<String>,
+}
+
+/// Parameters of `world.prune`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PruneParams {
+    /// Which world.
+    pub world: String,
+    /// At least so many of the newest records stay; with 0 the state is saved now, and the journal begins with that.
+    pub keep: u64,
+    /// Only say what would go.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Result of `world.prune`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PruneView {
+    /// What the world is called.
+    pub world: String,
+    /// The first record that is left.
+    pub first: u64,
+    /// How many went.
+    pub removed: u64,
+    /// Size of the journal's file now, in bytes.
+    pub bytes: u64,
+}
+
 /// Result of `world.replay` and of `agentd replay`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ReplayView {

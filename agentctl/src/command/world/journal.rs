@@ -1,7 +1,7 @@
 //! `agentctl world journal`
 
 use agentd_model::Stamp;
-use agentd_protocol::{Method, RecordsParams, VerifyView, WorldRecordView};
+use agentd_protocol::{Method, PruneParams, PruneView, RecordsParams, VerifyView, WorldRecordView};
 use clap::{Args, Subcommand};
 
 use super::{copies, params};
@@ -23,6 +23,7 @@ pub(super) struct JournalArgs {
 enum JournalCommand {
     Tail(Tail),
     Verify(Verify),
+    Prune(Prune),
     Export(copies::Export),
 }
 
@@ -58,11 +59,33 @@ struct Verify {
     world: String,
 }
 
+/// Take old records out of the journal
+///
+/// The journal then begins with a saved state, which its head vouches for, so that everything later still verifies. States
+/// are saved every 10,000 records; with `--keep 0` one is saved now. What is taken out is gone: export the world first,
+/// and the bundle remains the proof of what was.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  agentctl world journal export watch > watch.world && agentctl world journal prune watch
+  agentctl world journal prune watch --keep 0 --dry-run")]
+struct Prune {
+    /// Which world
+    world: String,
+    /// At least so many of the newest records stay
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    keep: u64,
+    /// Only say what would go
+    #[arg(long)]
+    dry_run: bool,
+}
+
 impl JournalArgs {
     pub(super) fn run(self, context: &Context) -> Result<u8, Failure> {
         match self.command {
             JournalCommand::Tail(args) => args.run(context),
             JournalCommand::Verify(args) => args.run(context),
+            JournalCommand::Prune(args) => args.run(context),
             JournalCommand::Export(args) => args.run(context),
         }
     }
@@ -85,6 +108,26 @@ impl Tail {
             let cause = record.cause.map(|cause| Tone::Dim.paint(format!(" ← {cause}"))).unwrap_or_default();
             let indent = if record.input { "" } else { "  " };
             context.ui.line(format!("{seq}  {time}  {indent}{}{cause}", clean(&record.text)))?;
+        }
+        Ok(0)
+    }
+}
+
+impl Prune {
+    fn run(self, context: &Context) -> Result<u8, Failure> {
+        let mut client = context.client()?;
+        let (keep, dry_run) = (self.keep, self.dry_run);
+        let method = Method::WorldPrune(PruneParams { world: self.world, keep, dry_run });
+        let view: PruneView = context.ask(&mut client, &method, "taking out old records")?;
+        if context.ui.is_json() {
+            context.ui.object(&view)?;
+        } else {
+            let would = if dry_run { "would go" } else { "are gone" };
+            let (removed, first, bytes) = (view.removed, view.first, view.bytes / 1024);
+            context.ui.line(match removed {
+                0 => format!("nothing to take out: the journal begins at record {first}, {bytes} KiB"),
+                _ => format!("{removed} records {would}; the journal begins at record {first}, {bytes} KiB"),
+            })?;
         }
         Ok(0)
     }

@@ -164,6 +164,7 @@ pub(super) fn sentence(definitions: &Definitions, entry: &Entry) -> String {
         Entry::PlanStarted { plan, .. } => format!("plan {plan} starts"),
         Entry::PlanWent { run, ended: None, .. } => format!("the plan of record {run} goes on"),
         Entry::PlanWent { run, ended: Some(how), .. } => format!("the plan of record {run} is over: {how}"),
+        Entry::Pruned { first, by } => format!("{by} has the records before {first} taken out"),
         Entry::Cut { at } => format!("more follows than may; not looked at: {at}"),
     }
 }

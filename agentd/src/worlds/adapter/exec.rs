@@ -3,10 +3,12 @@
 //! The same way as `agentctl spawn` goes, asked for by a world instead of a person, so the agent is in the journal, in
 //! `agentctl ps`, and under the same rules as any other. What it wrote comes back, the last [`OUTPUT`] bytes of it.
 
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::net::UnixStream;
 
 use agentd_air::{Scope, Value};
 use agentd_model::ExitStatus;
+use agentd_protocol::attach::Frame;
 use agentd_protocol::{ProfileChoice, SpawnParams};
 use agentd_world::End;
 
@@ -24,9 +26,6 @@ pub fn perform(job: &Job, service: &Service, runtime: &tokio::runtime::Handle) -
     let [Value::List(argv), Value::Text(directory), Value::Bytes(input)] = fields.as_slice() else {
         return Outcome::Failed("the parameters are not those of a program".into());
     };
-    if !input.is_empty() {
-        return Outcome::Failed("a program cannot be given input yet".into());
-    }
     // What a link leads to counts, not what it is called.
     let real = match std::fs::canonicalize(directory) {
         Ok(real) => real,
@@ -45,11 +44,17 @@ pub fn perform(job: &Job, service: &Service, runtime: &tokio::runtime::Handle) -
         cwd: real.to_string_lossy().into_owned(),
         profile: ProfileChoice::Name(scope.profile.clone()),
         budget: Some(format!("cpu:{}ms", scope.max_cpu_ms)),
+        attach: !input.is_empty(),
         ..SpawnParams::default()
     };
     let started = runtime.block_on(start(params, 0, job.principal(), service));
     let agent = match started {
-        Ok((reply, _)) => reply.agent,
+        Ok((reply, stream)) => {
+            if let Err(error) = stream.map_or(Ok(()), |stream| feed(stream.into(), input)) {
+                tracing::warn!(agent = %reply.agent, %error, "the program may not get its input");
+            }
+            reply.agent
+        }
         Err(error) => {
             let causes: String = error.data.causes.iter().map(|cause| format!(": {cause}")).collect();
             return Outcome::Failed(format!("{}{causes}", error.message));
@@ -79,6 +84,20 @@ pub fn perform(job: &Job, service: &Service, runtime: &tokio::runtime::Handle) -
         }
         End::Failed { reason } | End::Lost { reason } => Outcome::Failed(reason),
     }
+}
+
+/// Gives a program its input, and lets go of what it prints: that is in its log.
+fn feed(mut stream: UnixStream, input: &[u8]) -> std::io::Result<()> {
+    let mut frames = Vec::new();
+    Frame::Stdin(input.to_vec()).encode(&mut frames);
+    Frame::StdinEof.encode(&mut frames);
+    stream.set_nonblocking(false)?;
+    let mut printed = stream.try_clone()?;
+    let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+    // Both end with the program: then the shim hangs up.
+    thread("exec input").spawn(move || stream.write_all(&frames))?;
+    thread("exec output").spawn(move || std::io::copy(&mut printed, &mut std::io::sink()))?;
+    Ok(())
 }
 
 fn tail(path: &std::path::Path) -> std::io::Result<Vec<u8>> {

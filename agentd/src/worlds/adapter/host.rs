@@ -52,7 +52,6 @@ fn act(kind: &str, fields: &[Value], job: &Job, state: &State) -> Result<Command
     let agent = agent(fields.first().ok_or("there is no agent")?)?;
     let found = state.agent(agent).ok_or_else(|| format!("there is no agent {agent}"))?;
     match &job.scope {
-        Scope::Any => {}
         Scope::Agents(agents) if any(&agents.names, found.name.as_str()) => {}
         _ => return Err(format!("the capability does not cover agent {}", found.name)),
     }

@@ -256,6 +256,8 @@ fn world_journal(first: &Signer, second: &Signer) -> String {
     writer.add("an attempt", Some(5), Entry::Attempted { intent: Content([6; 32]), attempt: 1 });
     writer.add("a saved state", None, Entry::StateSaved { state: Hash([3; 32]), key: first.key() });
     writer.head("a commit whose last record saves the state", first);
+    writer.add("records are taken out", None, Entry::Pruned { first: Seq(7), by: user(1000) });
+    writer.head("the journal may begin at record 7", first);
     writer.add("another host goes on", None, Entry::TakenOver { name: "build-2".into(), key: second.key() });
     writer.head("its own key vouches", second);
     writer.json("a world's journal", "world")
