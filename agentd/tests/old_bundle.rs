@@ -9,7 +9,7 @@ const STATE: &str = include_str!("../../vm-tests/fixtures/counter.state");
 /// Replays the bundle with a claim about its state; gives the status and what was said.
 fn replay(claimed: &str) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agentd"));
-    let output = command.args(["replay", BUNDLE, "--state", claimed]).output().unwrap();
+    let output = command.args(["replay", BUNDLE, "--state", claimed]).output().expect("agentd can be started");
     (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }
 

@@ -27,7 +27,7 @@ impl State {
             Entry::TakenOver { name, key } => {
                 self.name.clone_from(name);
                 self.key = *key;
-                self.settle_down();
+                self.settle_down(seq);
             }
             Entry::Happened { from, .. } => {
                 self.events += 1;
@@ -105,10 +105,11 @@ impl State {
         }
     }
 
-    /// A copy begins quietly. What was on its way is the original's to finish; who said yes there has said nothing here; and
+    /// A copy begins quietly. What was on its way is the original's to finish, and not done again here; who said yes there has said nothing here; and
     /// with no policy every effect is denied, and the host is not listened to, until somebody here applies definitions.
-    fn settle_down(&mut self) {
-        self.open.clear();
+    fn settle_down(&mut self, seq: Seq) {
+        let open: Vec<_> = self.open.keys().copied().collect();
+        open.iter().for_each(|intent| self.settle(intent, seq));
         self.runs.clear();
         self.proposals.clear();
         self.host_cursor = DEAF;

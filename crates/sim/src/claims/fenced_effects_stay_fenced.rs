@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use agentd_air::Hash as Content;
+use agentd_air::{Decision, Hash as Content};
 use agentd_engine::{Entry, Receipt};
 use agentd_model::Seq;
 
@@ -17,9 +17,7 @@ impl Claim for Watch {
     fn see(&mut self, fact: &Fact<'_>, durable: &[Row]) -> Result<(), String> {
         match fact {
             Fact::Begins { intent, .. } => {
-                let asked = durable.iter().position(
-                    |(record, _)| matches!(&record.event, Entry::Wanted { intent: wanted, .. } if wanted.id == *intent),
-                );
+                let asked = durable.iter().rposition(|(record, _)| opens(&record.event) == Some(*intent));
                 let fence = durable.iter().skip(asked.unwrap_or(0)).find(|(record, _)| match &record.event {
                     Entry::Applied { fenced, .. } => fenced.contains(intent),
                     Entry::TakenOver { .. } => true,
@@ -53,7 +51,7 @@ fn spoken_of(rows: &[Row]) -> Result<(), String> {
             }
             Entry::Attempted { intent, .. } | Entry::Answered { intent, .. } => *intent,
             Entry::Wanted { intent, .. } => {
-                wanted.push(intent.id);
+                wanted.extend(opens(&record.event));
                 intent.id
             }
             Entry::Settled { receipt } => match Receipt::claimed(receipt) {
@@ -67,4 +65,12 @@ fn spoken_of(rows: &[Row]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The effect that is on its way from here on. One that was denied never is, and may be asked for again.
+fn opens(entry: &Entry) -> Option<Content> {
+    match entry {
+        Entry::Wanted { intent, ruling: Some(ruling), .. } if ruling.decision != Decision::Deny => Some(intent.id),
+        _ => None,
+    }
 }

@@ -1,3 +1,5 @@
+//! Requests against a server of the test's own: what the scope allows, what it refuses, and what servers may get wrong.
+
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;

@@ -1,3 +1,5 @@
+//! Questions to a model server of the test's own, in both dialects, and what it may get wrong.
+
 use std::fs;
 
 use super::super::http::tests::{Server, failed, hold, wanted};
