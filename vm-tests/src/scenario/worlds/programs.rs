@@ -25,9 +25,10 @@ pub(super) fn run(test: &mut Test) -> Result<()> {
         let value = json!({ "argv": argv, "directory": directory, "input": "aGVsbG8=" });
         world.send("t/run@1", &value.to_string())?.ok("event")?;
         wait_for("the effect to be settled or refused", PATIENCE, || {
-            let since = world.records(20)?.into_iter().filter(|record| record["seq"].as_u64() > Some(before));
-            let last =
-                since.filter(|record| matches!(record["entry"]["entry"].as_str(), Some("settled" | "wanted"))).last();
+            let mut since = world.records(20)?;
+            since.retain(|record| record["seq"].as_u64() > Some(before));
+            let about = |record: &&Value| matches!(record["entry"]["entry"].as_str(), Some("settled" | "wanted"));
+            let last = since.iter().rfind(about).cloned();
             Ok(last.filter(|last| {
                 last["entry"]["entry"] == "settled" || !last["text"].as_str().unwrap_or("").contains("allowed")
             }))
