@@ -18,9 +18,9 @@ use std::fs::{self, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use agentd::clock::{Clock as _, HostClock};
@@ -119,7 +119,8 @@ trait Store: Send + Sync {
 
 impl Store for Handle {
     fn put(&self) {
-        let Ok(event) = event() else { return };
+        static EVENT: LazyLock<Option<Input>> = LazyLock::new(|| event().ok());
+        let Some(event) = EVENT.clone() else { return };
         if let Err(error) = self.ask_blocking(event) {
             panic!("an event was not taken: {error}");
         }

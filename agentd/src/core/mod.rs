@@ -246,12 +246,11 @@ impl Core {
         if batch.pending.is_empty() {
             return Ok(());
         }
-        let row = |pending: &mut Pending| Row {
-            seq: pending.record.seq,
-            agent: pending.record.event.agent(),
-            bytes: std::mem::take(&mut pending.bytes),
-        };
-        let rows: Vec<Row> = batch.pending.iter_mut().map(row).collect();
+        let rows: Vec<Row<'_>> = batch
+            .pending
+            .iter()
+            .map(|Pending { record, bytes, .. }| Row { seq: record.seq, agent: record.event.agent(), bytes })
+            .collect();
         let head = self.chain.head();
         let signature = self.signer.sign_head(&head);
         self.journal.append(&Commit { rows: &rows, head, signature, saved: batch.saved.as_deref(), blobs: &[] })

@@ -29,7 +29,7 @@ use agentd_journal::{
     Body, Chain, Damage, DamageKind, DecodeError, Hash, Head, KeyChange, Record, Signature, hash_of_record,
 };
 use agentd_model::{AgentNumber, Event, Seq};
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
 pub use verify::{Verified, verify};
 
@@ -137,19 +137,19 @@ pub fn hash_of_saved(bytes: &[u8]) -> Hash {
 }
 
 /// A record as the writer takes it.
-pub struct Row {
+pub struct Row<'a> {
     /// Its position.
     pub seq: Seq,
     /// The agent it is about.
     pub agent: Option<AgentNumber>,
     /// Its bytes.
-    pub bytes: Vec<u8>,
+    pub bytes: &'a [u8],
 }
 
 /// What goes to the disk together.
 pub struct Commit<'a> {
     /// Records, in order.
-    pub rows: &'a [Row],
+    pub rows: &'a [Row<'a>],
     /// The head that they make.
     pub head: Head,
     /// Who vouches for it.
@@ -201,12 +201,17 @@ impl Journal {
 
     /// Appends records and all that belongs to them, in one transaction; on disk when it returns.
     pub fn append(&mut self, commit: &Commit<'_>) -> Result<(), AppendError> {
-        let write = |connection: &mut Connection| {
-            let transaction = connection.transaction()?;
-            write(&transaction, commit)?;
-            transaction.commit()
+        let step = |sql: &str| self.connection.prepare_cached(sql)?.execute([]);
+        let write = || {
+            // As `Connection::transaction` does it, but for reading these two words anew each time.
+            step("BEGIN")?;
+            let written = write(&self.connection, commit).and_then(|()| step("COMMIT").map(drop));
+            if written.is_err() && !self.connection.is_autocommit() {
+                step("ROLLBACK")?;
+            }
+            written
         };
-        write(&mut self.connection).map_err(|source| AppendError { path: self.path.clone(), source })
+        write().map_err(|source| AppendError { path: self.path.clone(), source })
     }
 
     /// Takes out every record before `first`, with which a state was saved, and gives the room back to the disk. Takes as
@@ -241,7 +246,7 @@ impl Journal {
     }
 }
 
-fn write(transaction: &Transaction<'_>, commit: &Commit<'_>) -> Result<(), rusqlite::Error> {
+fn write(transaction: &Connection, commit: &Commit<'_>) -> Result<(), rusqlite::Error> {
     for (hash, bytes) in commit.blobs {
         transaction
             .prepare_cached("INSERT OR IGNORE INTO blob (hash, bytes) VALUES (?1, ?2)")?

@@ -56,12 +56,14 @@ fn open(directory: &Directory) -> Result<(Opened<Count>, u64), OpenError> {
 }
 
 fn commit(opened: &mut Opened<Count>, events: Vec<Event>, saved: Option<&[u8]>, signer: &Signer) {
-    let mut rows = vec![];
+    let mut records = vec![];
     for event in events {
         let agent = event.agent();
         let (seq, bytes) = opened.chain.append(Stamp::default(), None, event);
-        rows.push(Row { seq, agent, bytes });
+        records.push((seq, agent, bytes));
     }
+    let rows: Vec<Row<'_>> =
+        records.iter().map(|(seq, agent, bytes)| Row { seq: *seq, agent: *agent, bytes }).collect();
     let head = opened.chain.head();
     let signature = signer.sign_head(&head);
     opened.journal.append(&Commit { rows: &rows, head, signature, saved, blobs: &[] }).unwrap();

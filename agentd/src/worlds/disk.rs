@@ -25,8 +25,7 @@ impl Fold for State {
 
 impl Disk for Journal {
     fn commit(&mut self, commit: &Commit<'_>) -> Result<(), DiskFailure> {
-        let rows: Vec<Row> =
-            commit.rows.iter().map(|(seq, bytes)| Row { seq: *seq, agent: None, bytes: bytes.clone() }).collect();
+        let rows: Vec<Row<'_>> = commit.rows.iter().map(|(seq, bytes)| Row { seq: *seq, agent: None, bytes }).collect();
         let blobs: Vec<_> = commit.blobs.iter().map(|(hash, bytes)| (Hash(hash.0), bytes.clone())).collect();
         let (head, signature, saved) = (commit.head, commit.signature, commit.saved);
         let commit = journal::Commit { rows: &rows, head, signature, saved, blobs: &blobs };

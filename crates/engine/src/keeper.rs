@@ -257,11 +257,10 @@ impl<D: Disk> Keeper<D> {
 
     fn append(&mut self, drafts: Vec<Draft>, stamp: Stamp, rows: &mut Vec<(Seq, Vec<u8>)>, turn: &mut Turn) {
         for Draft { seq, cause, entry } in drafts {
-            let previous = self.chain.head;
-            let (numbered, bytes) = self.chain.append(stamp, cause, entry.clone());
-            assert_eq!(numbered, seq, "the state and the chain count together");
+            let (record, bytes) = self.chain.record(stamp, cause, entry);
+            assert_eq!(record.seq, seq, "the state and the chain count together");
             rows.push((seq, bytes));
-            turn.records.push((Record { seq, previous, stamp, cause, event: entry }, self.chain.head));
+            turn.records.push((record, self.chain.head));
         }
     }
 

@@ -128,7 +128,10 @@ impl Cascade<'_> {
         // Looked up before the entry is folded, because it settles what it is about.
         let told = self.told(&entry);
         let event = match &entry {
-            Entry::Happened { schema, value, key, .. } => Some((schema.clone(), value.to_vec(), key.clone())),
+            // What nobody listens to leads nowhere.
+            Entry::Happened { schema, value, key, .. } if self.listens(schema) => {
+                Some((schema.clone(), value.to_vec(), key.clone()))
+            }
             _ => None,
         };
         let seq = self.emit(entry, cause);
@@ -139,6 +142,13 @@ impl Cascade<'_> {
             self.queue.push_back(Task::Tell { seq, origin, intent, value });
         }
         Ok(())
+    }
+
+    fn listens(&self, schema: &Name) -> bool {
+        let definitions = &self.state.definitions;
+        definitions.routes().iter().any(|route| route.event == *schema)
+            || definitions.triggers().iter().any(|trigger| trigger.event == *schema)
+            || !self.state.runs.is_empty()
     }
 
     /// Who is to be told what, if the entry settles an effect.

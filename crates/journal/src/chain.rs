@@ -74,11 +74,16 @@ impl Chain {
 
     /// Appends an event and returns its record's bytes.
     pub fn append<B: Body>(&mut self, stamp: Stamp, cause: Option<Seq>, event: B) -> (Seq, Vec<u8>) {
-        let seq = Seq(self.seq.0 + 1);
-        let change = event.key_change();
-        let bytes = Record { seq, previous: self.head, stamp, cause, event }.encode();
-        *self = self.next(&bytes, change);
-        (seq, bytes)
+        let (record, bytes) = self.record(stamp, cause, event);
+        (record.seq, bytes)
+    }
+
+    /// The same, and gives the record as well.
+    pub fn record<B: Body>(&mut self, stamp: Stamp, cause: Option<Seq>, event: B) -> (Record<B>, Vec<u8>) {
+        let record = Record { seq: Seq(self.seq.0 + 1), previous: self.head, stamp, cause, event };
+        let bytes = record.encode();
+        *self = self.next(&bytes, record.event.key_change());
+        (record, bytes)
     }
 
     /// Takes the next record as the disk claims it, and returns it if it follows.

@@ -114,9 +114,9 @@ struct Wire<B> {
 
 impl<B: Body> Record<B> {
     /// The canonical bytes.
-    pub fn encode(self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         let Record { seq, previous, stamp, cause, event } = self;
-        encode(&Wire { version: VERSION, seq, previous, stamp, cause, event })
+        encode(&Wire { version: VERSION, seq: *seq, previous: *previous, stamp: *stamp, cause: *cause, event })
     }
 
     /// Reads canonical bytes, and refuses every other encoding of the same value.
@@ -139,8 +139,9 @@ impl<B: Body> Record<B> {
     }
 }
 
-fn encode<B: Body>(wire: &Wire<B>) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(256);
+fn encode<E: Encode<()>>(wire: &E) -> Vec<u8> {
+    // Most are no longer; growing means copying.
+    let mut bytes = Vec::with_capacity(768);
     match minicbor::encode(wire, &mut bytes) {
         Ok(()) => bytes,
         Err(error) => unreachable!("writing to memory cannot be refused: {error}"),
