@@ -3,8 +3,8 @@
 //! ```text
 //! record    seq, agent, bytes      what happened, as `agentd_journal` specifies it; agent is an index
 //! signature seq, hash, bytes       each head that was acknowledged, and who vouches for it; the newest is the head
-//! saved     seq, bytes             the state, as the record of that number says; the newest two are kept, and one at the
-//!                                  beginning if older records were taken out
+//! saved     seq, bytes             the state, as the record of that number says; the newest two are kept, older ones ever
+//!                                  farther apart, and one at the beginning if older records were taken out
 //! blob      hash, bytes            large values, by their hash
 //! ```
 //!
@@ -173,6 +173,7 @@ impl Journal {
         connection.busy_timeout(Duration::ZERO).map_err(database)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(database)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(database)?;
+        connection.pragma_update(None, "journal_size_limit", wal::ROOM as i64).map_err(database)?;
         connection.execute_batch(SCHEMA).map_err(database)?;
 
         let (mut chain, mut state, saved) = start::<S>(&connection).map_err(database)?.map_err(damaged)?;
@@ -207,7 +208,8 @@ impl Journal {
             step("BEGIN")?;
             let written = write(&self.connection, commit).and_then(|()| step("COMMIT").map(drop));
             if written.is_err() && !self.connection.is_autocommit() {
-                step("ROLLBACK")?;
+                // What failed first is what is told.
+                let _ = step("ROLLBACK");
             }
             written
         };
@@ -230,9 +232,15 @@ impl Journal {
         };
         let removed = prune(&mut self.connection).map_err(|source| AppendError { path: self.path.clone(), source })?;
         // The records are gone, whatever comes of this: what is not given back is used again.
-        let given_back = self.connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)");
-        if let Err(error) = given_back {
-            tracing::warn!(path = %self.path.display(), %error, "the room of what was taken out is not given back");
+        let vacuumed = self.connection.execute_batch("VACUUM");
+        let shortened = vacuumed.and_then(|()| {
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))
+        });
+        match shortened.map_err(|source| AppendError { path: self.path.clone(), source }) {
+            Ok(false) => {}
+            Ok(true) => tracing::info!(path = %self.path.display(), "somebody reads; the room is given back later"),
+            Err(error) if error.is_unknown() => return Err(error),
+            Err(error) => tracing::warn!(error = crate::errors::one_line(&error), "the room is not given back"),
         }
         if let Err(error) = wal::make_room(&self.path.with_extension("sqlite-wal")) {
             tracing::warn!(%error, "no room can be made for the journal's log");
@@ -264,11 +272,26 @@ fn write(transaction: &Connection, commit: &Commit<'_>) -> Result<(), rusqlite::
     ])?;
     if let Some(bytes) = commit.saved {
         transaction.execute("INSERT INTO saved (seq, bytes) VALUES (?1, ?2)", params![seq, bytes])?;
-        transaction.execute(
-            "DELETE FROM saved WHERE seq NOT IN (SELECT seq FROM saved ORDER BY seq DESC LIMIT 2)
-                AND seq <> (SELECT min(seq) FROM record)",
-            [],
-        )?;
+        thin_out(transaction)?;
+    }
+    Ok(())
+}
+
+/// Keeps of the saved states the newest two and, of the older ones, fewer the older they are: a journal of any length has a
+/// few, and can begin at about any depth.
+fn thin_out(connection: &Connection) -> Result<(), rusqlite::Error> {
+    let mut statement = connection.prepare_cached("SELECT seq FROM saved ORDER BY seq DESC")?;
+    let mut kept = statement.query_map([], |row| row.get::<_, i64>(0))?.collect::<Result<Vec<_>, _>>()?;
+    let beginning: i64 = connection.query_row("SELECT min(seq) FROM record", [], |row| row.get(0))?;
+    let mut at = 2;
+    while at + 1 < kept.len() {
+        let (newest, newer, older) = (kept[0], kept[at - 1], kept[at + 1]);
+        // Without it, those beside it are still close together, seen from here.
+        if newer - older <= (newest - older) / 2 && kept[at] != beginning {
+            connection.execute("DELETE FROM saved WHERE seq = ?1", [kept.remove(at)])?;
+        } else {
+            at += 1;
+        }
     }
     Ok(())
 }
@@ -337,6 +360,12 @@ pub enum ReadError {
     /// A record does not decode.
     #[error("a record of the journal cannot be read")]
     Record(#[from] DecodeError),
+    /// What is asked for was taken out.
+    #[error("the journal begins at record {first}; what was before is not known any more")]
+    Pruned {
+        /// Its first record.
+        first: Seq,
+    },
 }
 
 /// A record with its hash.
@@ -348,6 +377,13 @@ impl Reader {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(Duration::from_secs(5))?;
         Ok(Reader { connection })
+    }
+
+    /// The same, and sees the journal as it is at the first question, whatever is appended or taken out later.
+    pub fn snapshot(path: &Path) -> Result<Reader, ReadError> {
+        let reader = Reader::open(path)?;
+        reader.connection.execute_batch("BEGIN")?;
+        Ok(reader)
     }
 
     /// One record.

@@ -180,11 +180,28 @@ fn what_is_taken_out_is_gone_and_the_rest_stands_by_itself() {
         save(&mut opened, count);
     }
     assert_eq!(reader.saved(Seq(501)).unwrap().map(|(seq, _)| seq), Some(Seq(501)));
-    let kept: i64 = reader.connection.query_row("SELECT count(*) FROM saved", [], |row| row.get(0)).unwrap();
-    assert_eq!(kept, 3);
     append(&mut opened, 503..505);
     drop(opened);
     assert_eq!(open(&directory).unwrap().1, 505);
+}
+
+#[test]
+fn saved_states_are_few_and_at_every_depth() {
+    let connection = Connection::open_in_memory().unwrap();
+    connection.execute_batch(SCHEMA).unwrap();
+    connection.execute("INSERT INTO record (seq, bytes) VALUES (1, x'')", []).unwrap();
+    for newest in 1..=300 {
+        connection.execute("INSERT INTO saved (seq, bytes) VALUES (?1, x'')", [newest]).unwrap();
+        thin_out(&connection).unwrap();
+        let mut statement = connection.prepare("SELECT seq FROM saved ORDER BY seq DESC").unwrap();
+        let kept: Vec<i64> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        assert!(kept.len() <= 16, "{kept:?}");
+        for depth in 0..newest {
+            // Whoever wants to keep so many keeps no more than twice as many.
+            let found = kept.iter().map(|seq| newest - seq).find(|found| *found >= depth).unwrap();
+            assert!(found <= 2 * depth.max(1), "{depth}: {kept:?}");
+        }
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::path::Path;
 use nix::sys::statvfs::statvfs;
 
 /// What SQLite lets the log grow to before it writes over it from the start (a thousand pages, their heads), and a batch.
-const ROOM: u64 = 5 << 20;
+pub(super) const ROOM: u64 = 5 << 20;
 
 /// What must be free for that.
 const SPARE_ROOM: u64 = 20 * ROOM;

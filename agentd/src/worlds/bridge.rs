@@ -17,23 +17,23 @@ use crate::journal::Reader;
 
 /// How often worlds are looked at when the host has nothing new: one may have begun to listen.
 const IDLE: Duration = Duration::from_millis(500);
+/// How long one world keeps the others waiting: it may have much to catch up with, or be taking out old records.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// Records read at a time.
 const PAGE: u32 = 512;
 
 /// Tells the worlds until the daemon stops.
 pub(super) async fn run(core: World, journal: std::path::PathBuf, worlds: Weak<Worlds>) {
     let mut fresh = core.follow();
-    let mut read: HashMap<std::path::PathBuf, Seq> = HashMap::new();
+    let mut read: HashMap<std::path::PathBuf, Option<Seq>> = HashMap::new();
     loop {
         let Some(worlds) = worlds.upgrade() else { return };
         for handle in worlds.list() {
-            let after = read.get(&handle.path).copied();
-            match tell(&handle, &core, &journal, after).await {
-                Ok(Some(up_to)) => drop(read.insert(handle.path.clone(), up_to)),
-                Ok(None) => drop(read.remove(&handle.path)),
-                Err(error) => {
-                    tracing::debug!(world = handle.name, %error, "the world is told later");
-                }
+            let read = read.entry(handle.path.clone()).or_default();
+            match tokio::time::timeout(PATIENCE, tell(&handle, &core, &journal, read)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(world = handle.name, %error, "the world is told later"),
+                Err(_busy) => tracing::debug!(world = handle.name, "the world is busy, and told later"),
             }
         }
         drop(worlds);
@@ -45,13 +45,14 @@ pub(super) async fn run(core: World, journal: std::path::PathBuf, worlds: Weak<W
     }
 }
 
-/// Tells one world what is new. Gives the record up to which the host's journal was read for it; `None`: it does not listen.
+/// Tells one world what is new. `read` is the record up to which the host's journal was read for it, also if this is cut
+/// short; `None`: it does not listen.
 async fn tell(
     handle: &Handle,
     core: &World,
     journal: &std::path::Path,
-    read: Option<Seq>,
-) -> Result<Option<Seq>, AskError> {
+    read: &mut Option<Seq>,
+) -> Result<(), AskError> {
     let (listens, cursor) = handle
         .look(|state| {
             let definitions = state.definitions();
@@ -61,7 +62,8 @@ async fn tell(
         })
         .await?;
     if listens.is_empty() {
-        return Ok(None);
+        *read = None;
+        return Ok(());
     }
     let mut after = read.unwrap_or(cursor).max(cursor);
     loop {
@@ -69,7 +71,8 @@ async fn tell(
         let page = reader.and_then(|reader| reader.page::<Event>(None, after, PAGE));
         let page = page.map_err(|error| AskError::NotRecorded(crate::errors::one_line(&error)))?;
         if page.is_empty() {
-            return Ok(Some(after));
+            *read = Some(after);
+            return Ok(());
         }
         let state = core.state();
         for (record, hash) in &page {
@@ -85,6 +88,7 @@ async fn tell(
                 }
             }
             after = record.seq;
+            *read = Some(after);
         }
     }
 }

@@ -57,6 +57,12 @@ pub enum BundleError {
     /// The end does not fit the rest.
     #[error("the hash at the end of the bundle is not that of its bytes")]
     End,
+    /// What is to be copied was taken out of the journal.
+    #[error("the journal begins at record {first}; what was before is not known any more")]
+    Pruned {
+        /// Its first record.
+        first: Seq,
+    },
     /// The journal that it is read into, or comes from, refuses.
     #[error("cannot use the journal")]
     Database(#[from] rusqlite::Error),
@@ -90,7 +96,12 @@ pub fn write(journal: &Path, name: &str, most: Seq, out: impl Write) -> Result<H
             |row| Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 32]>(1)?)),
         )
         .optional()?;
-    let (seq, hash) = newest.ok_or(Damage { at: Seq(1), kind: DamageKind::Missing })?;
+    let first: Option<i64> = connection.query_row("SELECT min(seq) FROM record", [], |row| row.get(0))?;
+    let first = Seq(first.unwrap_or(1) as u64);
+    let (seq, hash) = newest.ok_or_else(|| match first {
+        Seq(1) => BundleError::from(Damage { at: first, kind: DamageKind::Missing }),
+        first => BundleError::Pruned { first },
+    })?;
     let head = Head { seq: Seq(seq as u64), hash: Hash(hash) };
     let mut out = Hashing { inner: io::BufWriter::new(out), hasher: blake3::Hasher::new() };
     out.write_all(MAGIC)?;
@@ -100,11 +111,10 @@ pub fn write(journal: &Path, name: &str, most: Seq, out: impl Write) -> Result<H
     while let Some(row) = rows.next()? {
         put(&mut out, &Item::Blob(Hash(row.get(0)?), row.get::<_, Vec<u8>>(1)?.into()))?;
     }
-    let first: Option<i64> = connection.query_row("SELECT min(seq) FROM record", [], |row| row.get(0))?;
-    if let Some(first) = first.filter(|first| *first > 1) {
-        let saved =
-            connection.query_row("SELECT bytes FROM saved WHERE seq = ?1", [first], |row| row.get::<_, Vec<u8>>(0));
-        put(&mut out, &Item::Saved(Seq(first as u64), saved?.into()))?;
+    if first > Seq(1) {
+        let saved = connection
+            .query_row("SELECT bytes FROM saved WHERE seq = ?1", [first.0 as i64], |row| row.get::<_, Vec<u8>>(0));
+        put(&mut out, &Item::Saved(first, saved?.into()))?;
     }
     let mut records = connection.prepare(
         "SELECT record.seq, record.bytes, signature.hash, signature.bytes FROM record LEFT JOIN signature USING (seq)

@@ -56,16 +56,23 @@ pub fn each_after(
 
 /// The state as it was after a record: from the newest saved state before it, or from the beginning.
 pub fn state_at(path: &Path, seq: Seq) -> Result<State, ReadError> {
-    let reader = Reader::open(path)?;
+    state_in(&Reader::snapshot(path)?, seq)
+}
+
+/// The same, of what a reader sees.
+pub(super) fn state_in(reader: &Reader, seq: Seq) -> Result<State, ReadError> {
     let saved = reader.saved(seq)?.and_then(|(at, bytes)| Some((at, State::restore(&bytes)?)));
     let (from, mut state) = saved.unwrap_or_default();
+    if let Some(first) = reader.first()?.filter(|first| from == Seq(0) && *first > Seq(1)) {
+        return Err(ReadError::Pruned { first });
+    }
     if from > Seq(0) {
         // The record of the saving itself changes nothing but the height.
         if let Some((record, _)) = reader.get::<Entry>(from)? {
             state.fold(record.seq, record.stamp, &record.event);
         }
     }
-    each_after(&reader, from, |record, _| {
+    each_after(reader, from, |record, _| {
         let before = record.seq <= seq;
         if before {
             state.fold(record.seq, record.stamp, &record.event);

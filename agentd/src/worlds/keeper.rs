@@ -11,15 +11,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
 use agentd_air::{Hash as Content, Value, encode};
-use agentd_engine::{Asked, DiskFailure, Input, Keeper, Open, Phase, Receipt, Refusal, State, Status, Turn, TurnError};
-use agentd_journal::Signer;
+use agentd_engine::{
+    Asked, DiskFailure, Entry, Input, Keeper, Open, Phase, Receipt, Refusal, State, Status, Turn, TurnError,
+};
+use agentd_journal::{Chain, Signer};
 use agentd_model::{Principal, Seq};
 use tokio::sync::oneshot;
 
 use super::adapter::{Came, Job, Outcome, Outside};
 use super::reducers::WorldReducers;
 use crate::clock::Clock;
-use crate::journal::{Journal, OpenError, ReadError, Reader};
+use crate::journal::{Journal, OpenError, ReadError, Reader, hash_of_saved};
 
 /// Inputs of one turn.
 const BATCH: usize = 256;
@@ -56,6 +58,9 @@ pub enum AskError {
     /// It could not be recorded; nothing has changed.
     #[error("nothing was changed, because it could not be recorded: {0}")]
     NotRecorded(String),
+    /// It is recorded that old records go, and they are still there.
+    #[error("the old records are still there; try again: {0}")]
+    Unfinished(String),
     /// The world has more to do than it can.
     #[error("the world is busy; try again")]
     Busy,
@@ -157,6 +162,10 @@ impl Thread {
                         self.turn(std::mem::take(&mut batch));
                         drop(reply.send(self.prune(keep, by)));
                     }
+                    // They are signed with the key of now.
+                    Message::Rotate(_, reply) if !self.held.is_empty() => {
+                        drop(reply.send(Err(AskError::NotRecorded("receipts wait for the disk".into()))));
+                    }
                     Message::Rotate(signer, reply) => {
                         self.turn(std::mem::take(&mut batch));
                         let stamp = self.parts.clock.stamp();
@@ -243,7 +252,7 @@ impl Thread {
                 );
                 std::process::exit(1);
             }
-            not_recorded(&crate::errors::one_line(&error))
+            AskError::Unfinished(crate::errors::one_line(&error))
         })?;
         Ok(Pruned { first, removed })
     }
@@ -381,15 +390,24 @@ impl Thread {
 
 /// Where a journal begins, and where it could so that at least `keep` records stay; 0 is nowhere.
 pub fn beginning(path: &std::path::Path, keep: u64) -> Result<(Seq, Seq), ReadError> {
-    let reader = Reader::open(path)?;
+    let reader = Reader::snapshot(path)?;
     let height = reader.head()?.map_or(0, |(head, _)| head.seq.0);
     let most = Seq((height + 1).saturating_sub(keep));
-    let first = reader.saved(most)?.map_or(Seq(0), |(first, _)| first);
+    // Once what is older is gone, everything hangs on this state.
+    let sound = |(first, bytes): &(Seq, Vec<u8>)| -> Result<bool, ReadError> {
+        let record = reader.bytes(*first)?.unwrap_or_default();
+        let resumed = Chain::resume::<Entry>(*first, &record, hash_of_saved(bytes));
+        Ok(resumed.is_ok() && State::restore(bytes).is_some())
+    };
+    let first = match reader.saved(most)? {
+        Some(found) if sound(&found)? => found.0,
+        _ => Seq(0),
+    };
     Ok((reader.first()?.unwrap_or(Seq(1)), first))
 }
 
 /// Opens a world's journal.
-pub fn open(path: &std::path::Path) -> Result<(State, agentd_journal::Chain, Seq, Journal), OpenError> {
+pub fn open(path: &std::path::Path) -> Result<(State, Chain, Seq, Journal), OpenError> {
     let opened = Journal::open::<State>(path)?;
     if opened.torn_bytes > 0 {
         tracing::warn!(path = %path.display(), bytes = opened.torn_bytes, "an unfinished write was cut; nothing in it was acknowledged");

@@ -6,7 +6,7 @@ use agentd_air::Definitions;
 use agentd_engine::{Divergence, Entry, HostFailure, Input, Replay, Report, State, project, shadow};
 use agentd_model::{Event, Seq, Stamp};
 
-use super::disk::{each_after, state_at};
+use super::disk::{each_after, state_in};
 use super::reducers::WorldReducers;
 use crate::journal::{ReadError, Reader};
 
@@ -38,7 +38,7 @@ pub struct Replayed {
 
 /// Runs every input of a journal again and compares every record.
 pub fn replay(path: &Path, reducers: &WorldReducers, mut seen: impl FnMut(Seq)) -> Result<Replayed, RehearseError> {
-    let reader = Reader::open(path)?;
+    let reader = Reader::snapshot(path)?;
     let first = reader.page::<Entry>(None, Seq(0), 1)?.pop();
     let mut state = State::default();
     let mut from = Seq(0);
@@ -79,13 +79,14 @@ pub fn rehearse(
     most: usize,
     reducers: &WorldReducers,
 ) -> Result<Report, RehearseError> {
-    let reader = Reader::open(path)?;
+    let reader = Reader::snapshot(path)?;
     let mut inputs: Vec<(Stamp, Seq, Entry)> = Vec::new();
     let newest = reader.head()?.map_or(Seq(0), |(head, _)| head.seq);
-    // Backwards by pages until there are enough.
+    // Backwards by pages until there are enough, or no older ones any more.
     let mut before = newest;
-    while before > Seq(0) && inputs.len() < most {
-        let after = Seq(before.0.saturating_sub(1024));
+    let floor = Seq(reader.first()?.map_or(0, |first| first.0 - 1));
+    while before > floor && inputs.len() < most {
+        let after = Seq(before.0.saturating_sub(1024)).max(floor);
         let page = reader.page::<Entry>(None, after, (before.0 - after.0) as u32)?;
         let mut older: Vec<_> = page
             .into_iter()
@@ -99,10 +100,10 @@ pub fn rehearse(
     let cut = inputs.len().saturating_sub(most);
     let inputs = inputs.split_off(cut);
     let then = match inputs.first() {
-        Some((_, seq, _)) => state_at(path, Seq(seq.0 - 1))?,
-        None => state_at(path, newest)?,
+        Some((_, seq, _)) => state_in(&reader, Seq(seq.0 - 1))?,
+        None => state_in(&reader, newest)?,
     };
-    let now = state_at(path, newest)?;
+    let now = state_in(&reader, newest)?;
     let heard = heard(host, &now, &candidate, most, name_of)?;
     let inputs: Vec<_> = inputs.into_iter().map(|(stamp, _, entry)| (stamp, entry)).collect();
     Ok(shadow(&then, candidate, &inputs, &heard, reducers)?)

@@ -11,7 +11,7 @@ use agentd_model::{Hash, Principal, PublicKey, Seq, WorldId};
 
 use crate::entry::{Entry, Source};
 use crate::receipt::{NotAReceipt, Receipt};
-use crate::state::{Phase, Stage, State};
+use crate::state::{OPEN_PROPOSALS, Phase, Stage, State};
 
 /// Something from outside. A change of keys is none: it is a commit of its own ([`crate::Keeper::rotate`]).
 #[derive(Clone, Debug)]
@@ -179,6 +179,9 @@ pub enum Refusal {
     /// No such proposal.
     #[error("there is no proposal {0}")]
     NoProposal(Seq),
+    /// Others are to be decided first.
+    #[error("{OPEN_PROPOSALS} proposals are undecided; that is the most")]
+    Undecided,
     /// It was rejected or applied already.
     #[error("proposal {0} is {1}")]
     Decided(Seq, &'static str),
@@ -244,6 +247,9 @@ impl State {
                     return Err(Refusal::TooLong(bytes.len()));
                 }
                 self.definitions.patched(&patch)?;
+                if self.proposals.values().filter(|found| found.stage == Stage::Open).count() >= OPEN_PROPOSALS {
+                    return Err(Refusal::Undecided);
+                }
                 Ok(Entry::Proposed { patch: bytes.into(), by, note })
             }
             Input::Rehearse { proposal, report, inputs, differences } => {

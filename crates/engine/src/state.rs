@@ -23,6 +23,9 @@ const CONTEXT: &str = "agentd 2026-11-21 saved state v1";
 /// How many settled effects with keys are remembered, the newest: a key that is used again later than that is a new effect.
 pub(crate) const SETTLED_KEPT: usize = 65_536;
 
+/// How many proposals wait for a decision at most.
+pub(crate) const OPEN_PROPOSALS: usize = 64;
+
 /// How many proposals that were decided are remembered.
 pub(crate) const PROPOSALS_KEPT: usize = 64;
 

@@ -215,6 +215,10 @@ impl Machine {
                 while !done.load(Ordering::Relaxed) {
                     if begin.load(Ordering::Relaxed) {
                         thread::sleep(after);
+                        // A command that has ended by itself has something to say.
+                        if done.load(Ordering::Relaxed) {
+                            return Ok(());
+                        }
                         cut.store(true, Ordering::Relaxed);
                         return child.kill();
                     }

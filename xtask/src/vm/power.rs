@@ -50,7 +50,10 @@ pub(crate) fn cuts(
             return Ok(Output { text: said + &output.text, ..output });
         };
         match machine.run_until_cut(job, LIMIT, |text| text.contains("told "), after, &disk)? {
-            Ended::ByItself(output) => return Ok(Output { text: said + &output.text, ..output }),
+            // It ends with the power, or with what did not hold.
+            Ended::ByItself(output) => {
+                return Ok(Output { text: said + &output.text, status: output.status.max(1) });
+            }
             Ended::Cut(text) => {
                 let before = told.len();
                 // The last line may have been cut off as well.

@@ -33,8 +33,14 @@ pub(super) async fn call(method: Method, caller: Caller, service: &Service) -> R
     let by = caller.principal;
     match method {
         Method::KeyShow {} => {
-            let current = service.worlds.keyring().current().map_err(|error| failed(&error))?;
-            show(&KeyView { key: current.key().to_string(), behind: vec![] })
+            let current = service.worlds.keyring().current().map_err(|error| failed(&error))?.key();
+            let mut behind = Vec::new();
+            for handle in service.worlds.list() {
+                if handle.look(State::key).await.map_err(asked)? != current {
+                    behind.push(handle.name);
+                }
+            }
+            show(&KeyView { key: current.to_string(), behind })
         }
         Method::KeyRotate {} => rotate(service).await,
         Method::WorldInit(params) => {
@@ -248,6 +254,9 @@ async fn prune(params: PruneParams, by: Principal, service: &Service) -> Result<
 
 /// A new key for the host, vouched for by the old one in every journal.
 async fn rotate(service: &Service) -> Result<Answer, ErrorObject> {
+    // One after the other, so that all end up under the same key.
+    static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _one = ONE.lock().await;
     let next = service.worlds.keyring().rotate().map_err(|error| failed(&error))?;
     let (core, signer) = (service.world.clone(), next.clone());
     let mut behind = Vec::new();

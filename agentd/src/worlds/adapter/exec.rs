@@ -95,8 +95,8 @@ fn feed(mut stream: UnixStream, input: &[u8]) -> std::io::Result<()> {
     let mut printed = stream.try_clone()?;
     let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
     // Both end with the program: then the shim hangs up.
-    thread("exec input").spawn(move || stream.write_all(&frames))?;
     thread("exec output").spawn(move || std::io::copy(&mut printed, &mut std::io::sink()))?;
+    thread("exec input").spawn(move || stream.write_all(&frames))?;
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 //! Who may change what a world consists of, when, and what is left of it then.
 
-use agentd_air::NotApplicable;
+use agentd_air::{Change, NotApplicable};
 
 use super::*;
+use crate::state::OPEN_PROPOSALS;
 
 /// A world under these rules for proposals.
 fn under(proposals: &Json) -> World {
@@ -202,4 +203,19 @@ fn a_world_listens_to_the_host_from_where_it_began_to() {
     assert_eq!(world.take(paused(1, 1000)), Err(Refusal::Seen(Seq(1000))));
     assert!(world.state.definitions().policy().is_none() && world.state.is_quiescent());
     assert_eq!(world.state.proposal(waiting), None);
+}
+
+#[test]
+fn so_many_proposals_wait_and_no_more() {
+    let mut world = World::empty();
+    let base = world.state.definitions().manifest().hash();
+    let patch = |n: usize| {
+        let node = json!({"defschema": format!("t/s{n}@1"), "type": "int"});
+        Box::new(Patch { base, changes: vec![Change::Add(Box::new(Definition::from_json(&node).unwrap()))] })
+    };
+    let open = world.state.proposals().filter(|(_, found)| found.stage == Stage::Open).count();
+    let all: Vec<Seq> = (open..OPEN_PROPOSALS).map(|n| world.propose_patch(patch(n)).unwrap()).collect();
+    assert_eq!(world.propose_patch(patch(1000)), Err(Refusal::Undecided));
+    world.take(Input::Vote { proposal: all[0], approve: false, by: user(1000), note: String::new() }).unwrap();
+    assert!(world.propose_patch(patch(1000)).is_ok());
 }

@@ -210,6 +210,14 @@ fn pruned(test: &mut Test, world: World, tree: &Tree) -> Result<()> {
     agentctl(&["world", "export", world.0, "-o", &after])?.ok("export after pruning")?;
     let replayed = offline(&["replay", &after, "--state", &world.state()?])?;
     test.check(replayed.status == 0, || format!("replay of a bundle after pruning: {}", replayed.stderr.trim()));
+    for words in [
+        ["world", "state", "get", world.0, "demo/counter@1", "--at", "3"].as_slice(),
+        &["world", "fork", world.0, "early", "--at", "3"],
+    ] {
+        let gone = agentctl(words)?;
+        test.same(&format!("{words:?}: status"), gone.status, 1);
+        test.contains(&format!("{words:?}"), &gone.stderr, &format!("the journal begins at record {}", height + 1));
+    }
     let host = agentctl(&["world", "journal", "prune", "host"])?;
     test.contains("prune of the host's journal", &host.stderr, "kept whole");
     Ok(())
