@@ -105,8 +105,9 @@ impl State {
         }
     }
 
-    /// A copy begins quietly. What was on its way is the original's to finish, and not done again here; who said yes there has said nothing here; and
-    /// with no policy every effect is denied, and the host is not listened to, until somebody here applies definitions.
+    /// A copy begins quietly. What was on its way is the original's to finish, and not done again here; who said yes there has
+    /// said nothing here; and with no policy every effect is denied, and the host is not listened to, until somebody here
+    /// applies definitions.
     fn settle_down(&mut self, seq: Seq) {
         let open: Vec<_> = self.open.keys().copied().collect();
         open.iter().for_each(|intent| self.settle(intent, seq));
@@ -115,9 +116,9 @@ impl State {
         self.host_cursor = DEAF;
         let base = self.definitions.manifest().hash();
         let patch = Patch { base, changes: vec![Change::Policy(None)] };
-        if let Ok(next) = self.definitions.patched(&patch) {
-            self.redefine(Arc::new(next));
-        }
+        // A policy can always be taken away. Were it not so, nothing at all would be left in force.
+        let quiet = self.definitions.patched(&patch).unwrap_or_default();
+        self.redefine(Arc::new(quiet));
     }
 
     fn phase(&mut self, intent: &agentd_air::Hash, phase: Phase) {

@@ -134,11 +134,6 @@ impl<D: Disk> Keeper<D> {
         &self.signer
     }
 
-    /// The newest record that says that the state was saved.
-    pub fn saved(&self) -> Seq {
-        self.saved
-    }
-
     /// The disk.
     pub fn disk(&mut self) -> &mut D {
         &mut self.disk

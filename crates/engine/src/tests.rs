@@ -238,6 +238,13 @@ impl World {
         Ok(drafts)
     }
 
+    /// Goes on elsewhere, as a copy.
+    fn taken_over(&mut self) {
+        let entry = Entry::TakenOver { name: "there".into(), key: signer().key() };
+        let (seq, _) = self.chain.append(Stamp::default(), None, entry.clone());
+        self.state.fold(seq, Stamp::default(), &entry);
+    }
+
     /// Sends an event.
     fn send(&mut self, schema: &str, value: Value, key: Option<Value>) -> Result<Vec<Draft>, Refusal> {
         self.take(Input::Event { schema: name(schema), value, key, by: user(1000) })

@@ -14,6 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use serde_json::json;
 use super::Platform;
 use super::guest::Control;
 pub(crate) use super::guest::Job;
-use super::power::{self, Heard};
+use super::power;
 use super::qemu::{self, Files, Memory};
 use super::qmp::Qmp;
 use super::template::{self, Level, Template};
@@ -311,6 +312,22 @@ impl Drop for Machine {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Text that comes in pieces.
+#[derive(Default)]
+struct Heard(Mutex<Vec<u8>>);
+
+impl Heard {
+    /// Takes a piece.
+    fn push(&self, bytes: &[u8]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+    }
+
+    /// Everything so far.
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
 }
 

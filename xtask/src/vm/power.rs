@@ -11,7 +11,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -64,22 +63,6 @@ pub(crate) fn cuts(
         }
     }
     unreachable!("the last round returns")
-}
-
-/// Text that comes in pieces.
-#[derive(Default)]
-pub(super) struct Heard(Mutex<Vec<u8>>);
-
-impl Heard {
-    /// Takes a piece.
-    pub(super) fn push(&self, bytes: &[u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-    }
-
-    /// Everything so far.
-    pub(super) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
-    }
 }
 
 /// Hands a disk on: a rename within the store.

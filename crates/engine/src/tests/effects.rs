@@ -76,6 +76,22 @@ fn a_person_says_yes_or_no() {
 }
 
 #[test]
+fn a_copy_does_not_do_what_the_original_has_on_its_way() {
+    let mut world = World::new();
+    let first = world.wanted(&note_once("a", "k"));
+    world.attempt(first).unwrap();
+    let receipt = world.receipt(first, 1);
+    world.taken_over();
+    assert_eq!((world.phase(first), world.settle(&receipt)), (None, Err(Refusal::NotOpen(first))));
+    let drafts = world.put(&note_once("b", "k"));
+    assert_eq!(drafts.last().unwrap().entry, Entry::WantedAgain { intent: first });
+    // Under another key it is another effect, which nothing allows yet.
+    let drafts = world.put(&note_once("c", "other"));
+    assert!(drafts.iter().any(|draft| matches!(draft.entry, Entry::Wanted { .. })));
+    assert!(world.state.is_quiescent());
+}
+
+#[test]
 fn one_key_is_one_effect_of_one_origin() {
     let mut world = World::new();
     let first = world.wanted(&note_once("a", "k"));

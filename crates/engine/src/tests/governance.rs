@@ -197,8 +197,7 @@ fn a_world_listens_to_the_host_from_where_it_began_to() {
     assert!(world.take(paused(1, 41)).is_ok());
     // A copy hears nothing, may do nothing, and nobody has said yes to anything, until definitions are applied here.
     let waiting = world.propose(&Definitions::default());
-    let seq = Seq(world.state.height().0 + 1);
-    world.state.fold(seq, Stamp::default(), &Entry::TakenOver { name: "there".into(), key: signer().key() });
+    world.taken_over();
     assert_eq!(world.state.name(), "there");
     assert_eq!(world.take(paused(1, 1000)), Err(Refusal::Seen(Seq(1000))));
     assert!(world.state.definitions().policy().is_none() && world.state.is_quiescent());

@@ -149,13 +149,18 @@ pub(super) fn happened(world: World) -> Result<BTreeMap<u64, i64>> {
     }
 }
 
-/// Every acknowledged record is where it was said to be; each writer's are in the order in which it wrote.
-fn nothing_is_lost(test: &mut Test, told: &[Told], sent: &BTreeMap<u64, i64>) {
-    for (record, number) in told.iter().flatten() {
+/// Every acknowledged record is where it was said to be, as what it was.
+pub(super) fn all_there(test: &mut Test, told: &[(u64, i64)], sent: &BTreeMap<u64, i64>) {
+    for (record, number) in told {
         test.check(sent.get(record) == Some(number), || {
             format!("record {record} was acknowledged as {number} and is {:?}", sent.get(record))
         });
     }
+}
+
+/// Every acknowledged record is there; each writer's are in the order in which it wrote.
+fn nothing_is_lost(test: &mut Test, told: &[Told], sent: &BTreeMap<u64, i64>) {
+    told.iter().for_each(|told| all_there(test, told, sent));
     for (writer, told) in told.iter().enumerate() {
         let ordered = told.is_sorted_by(|one, next| one.0 < next.0);
         test.check(ordered, || format!("the records of writer {writer} are not in its order"));

@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::World;
-use super::kills::{consistent, happened};
+use super::kills::{all_there, consistent, happened};
 use crate::clock::now;
 use crate::harness::{Test, Wire, json as ask, start_daemon, stop_daemon};
 use crate::ui;
@@ -46,11 +46,7 @@ pub(crate) fn round(test: &mut Test, told: &str, last: bool) -> Result<()> {
     let worlds = ask(&["world", "list"])?;
     ensure!(worlds.iter().any(|world| world["world"] == WORLD.0), "the world is not there: {worlds:?}");
     let sent = happened(WORLD)?;
-    for (record, number) in &told {
-        test.check(sent.get(record) == Some(number), || {
-            format!("record {record} was acknowledged as {number} and is {:?}", sent.get(record))
-        });
-    }
+    all_there(test, &told, &sent);
     if !sent.is_empty() {
         consistent(test, WORLD, &sent, "after a power cut")?;
     }
