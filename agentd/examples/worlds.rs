@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! worlds writers DIR WRITERS MS ROUNDS   durable, acknowledged events a second: a world, bare SQLite, preallocated O_DSYNC
-//! worlds make DIR EVENTS [counter.wasm]  a world of so many events, saved at its end; with a reducer or without
+//! worlds make DIR EVENTS counter.wasm    a world of so many events, counted by a reducer
 //! worlds open DIR                        milliseconds to open it, and the most memory that took
 //! worlds replay DIR                      events a second, every input run again
 //! ```
@@ -46,11 +46,10 @@ fn main() -> Fallible<()> {
         ["writers", dir, writers, ms, rounds] => {
             measure_writers(Path::new(dir), writers.parse()?, ms.parse()?, rounds.parse()?)
         }
-        ["make", dir, events] => make(Path::new(dir), events.parse()?, None),
-        ["make", dir, events, wasm] => make(Path::new(dir), events.parse()?, Some(Path::new(wasm))),
+        ["make", dir, events, wasm] => make(Path::new(dir), events.parse()?, Path::new(wasm)),
         ["open", dir] => measure_open(Path::new(dir)),
         ["replay", dir] => measure_replay(Path::new(dir)),
-        _ => Err("worlds writers DIR WRITERS MS ROUNDS | make DIR EVENTS [WASM] | open DIR | replay DIR".into()),
+        _ => Err("worlds writers DIR WRITERS MS ROUNDS | make DIR EVENTS WASM | open DIR | replay DIR".into()),
     }
 }
 
@@ -254,7 +253,7 @@ fn reducers(dir: &Path) -> Fallible<WorldReducers> {
     Ok(WorldReducers::new(Arc::new(Modules::new()?), Wasm::Journal(journal(dir))))
 }
 
-fn make(dir: &Path, events: u64, wasm: Option<&Path>) -> Fallible<()> {
+fn make(dir: &Path, events: u64, wasm: &Path) -> Fallible<()> {
     fs::create_dir_all(dir)?;
     let signer = Keyring::open(&dir.join("keys"))?.current()?;
     let (state, chain, saved, disk) = keeper::open(&journal(dir))?;
@@ -267,21 +266,13 @@ fn make(dir: &Path, events: u64, wasm: Option<&Path>) -> Fallible<()> {
         key: keeper.signer().key(),
     };
     keeper.turn(vec![begin.into()], stamp, &reducers)?;
-    let definitions = wasm.map_or_else(plain, counter)?;
     let mut ask = |asked: Asked| {
         let mut turn = keeper.turn(vec![asked], clock.stamp(), &reducers)?;
         Ok(turn.answers.remove(0)?)
     };
-    define(&mut ask, &definitions, wasm)?;
-    let one = match wasm {
-        Some(_) => Input::Event {
-            schema: "demo/count@1".parse()?,
-            value: Value::Record(vec![Value::Int(1)]),
-            key: None,
-            by: BY,
-        },
-        None => event()?,
-    };
+    define(&mut ask, &counter(wasm)?, Some(wasm))?;
+    let value = Value::Record(vec![Value::Int(1)]);
+    let one = Input::Event { schema: "demo/count@1".parse()?, value, key: None, by: BY };
     let began = Instant::now();
     let mut left = events;
     while left > 0 {

@@ -19,8 +19,6 @@ const ROUNDS: usize = 7;
 const WRITE_MS: &str = "1000";
 /// Sizes of worlds, up to what is asked for.
 const SIZES: [u64; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
-/// Worlds up to this size are replayed as well; larger ones are only opened.
-const REPLAYED: u64 = 100_000;
 
 pub(super) fn journal(options: &Options, sink: Sink<'_>) -> Result<()> {
     let program = program("worlds")?;
@@ -63,17 +61,13 @@ pub(super) fn replay(options: &Options, sink: Sink<'_>) -> Result<()> {
     let counter = paths::target().join("wasm/counter.wasm");
     for events in SIZES.into_iter().filter(|events| *events <= options.events) {
         let scratch = store::scratch("bench-replay")?;
-        let run = |words: &[&str], wasm: bool| -> Result<Value> {
+        let run = |verb: &str, words: &[&str]| -> Result<Value> {
             let mut command = Command::new(&program);
-            command.arg(words[0]).arg(scratch.path()).args(&words[1..]);
-            if wasm {
-                command.arg(&counter);
-            }
+            command.arg(verb).arg(scratch.path()).args(words);
             let text = sh::output(&mut command)?;
             serde_json::from_str(text.lines().last().unwrap_or_default()).context("a figure is no JSON")
         };
-        let small = events <= REPLAYED;
-        let made = run(&["make", &events.to_string()], small)?;
+        let made = run("make", &[&events.to_string(), &counter.to_string_lossy()])?;
         let mut figure = |case: String, unit: &str, value: &Value, bound| -> Result<()> {
             let mut series = Series::default();
             series.push(value.as_f64().with_context(|| format!("a figure has no {case}"))?);
@@ -82,14 +76,12 @@ pub(super) fn replay(options: &Options, sink: Sink<'_>) -> Result<()> {
         };
         figure(format!("make-{events}"), "ev/s", &made["per_second"], Bound::None)?;
         // The first opening after so much writing finds the disk busy; the file is in the page cache in both.
-        run(&["open"], false)?;
-        let opened = run(&["open"], false)?;
+        run("open", &[])?;
+        let opened = run("open", &[])?;
         figure(format!("open-{events}"), "ms", &opened["ms"], Bound::P50(2000.0))?;
         figure(format!("open-memory-{events}"), "MiB", &opened["mib"], Bound::P50(256.0))?;
-        if small {
-            let replayed = run(&["replay"], false)?;
-            figure(format!("replay-{events}"), "ev/s", &replayed["per_second"], Bound::None)?;
-        }
+        let replayed = run("replay", &[])?;
+        figure(format!("replay-{events}"), "ev/s", &replayed["per_second"], Bound::None)?;
         signal::check()?;
     }
     Ok(())

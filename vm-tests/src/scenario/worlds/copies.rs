@@ -6,7 +6,7 @@ use std::ops::Range;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::World;
+use super::{SAMPLES, World};
 use crate::harness::{FileSystem, Test, Tree, agentctl, json};
 
 /// A bundle that was made once, and the hash of its state then; see its README.
@@ -210,6 +210,10 @@ fn pruned(test: &mut Test, world: World, tree: &Tree) -> Result<()> {
     agentctl(&["world", "export", world.0, "-o", &after])?.ok("export after pruning")?;
     let replayed = offline(&["replay", &after, "--state", &world.state()?])?;
     test.check(replayed.status == 0, || format!("replay of a bundle after pruning: {}", replayed.stderr.trim()));
+    let proposal = world.propose(&format!("{SAMPLES}/tasks.json"))?;
+    let report = json(&["world", "shadow", world.0, &proposal])?.pop().context("no report")?;
+    // The event after the pruning and the proposal itself; what the saved state holds is not rehearsed a second time.
+    test.same("inputs of a rehearsal after pruning", report["inputs"].as_u64(), Some(2));
     for words in [
         ["world", "state", "get", world.0, "demo/counter@1", "--at", "3"].as_slice(),
         &["world", "fork", world.0, "early", "--at", "3"],
