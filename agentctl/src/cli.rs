@@ -70,6 +70,7 @@ enum Command {
     Resume(resume::Resume),
     Kill(kill::Kill),
     Budget(budget::BudgetArgs),
+    Capability(capability::CapabilityArgs),
     Why(why::Why),
     Audit(audit::Audit),
     World(world::WorldArgs),
@@ -83,7 +84,7 @@ enum Command {
 /// The commands in the order in which a person meets them.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Run an agent", &["spawn", "attach", "logs", "wait"]),
-    ("See and steer", &["ps", "inspect", "pause", "resume", "kill", "budget"]),
+    ("See and steer", &["ps", "inspect", "pause", "resume", "kill", "budget", "capability"]),
     ("Ask what happened", &["why", "audit", "world"]),
     ("This host", &["doctor", "key", "profile"]),
     ("Setup", &["completions", "man"]),
@@ -119,7 +120,7 @@ impl Context {
 type Describe = fn(clap::Command) -> clap::Command;
 
 /// The commands that scripts start again and again.
-const ALONE: [(&str, Describe); 13] = [
+const ALONE: [(&str, Describe); 14] = [
     ("spawn", spawn::Spawn::augment_args),
     ("attach", attach::Attach::augment_args),
     ("logs", logs::Logs::augment_args),
@@ -130,6 +131,7 @@ const ALONE: [(&str, Describe); 13] = [
     ("resume", resume::Resume::augment_args),
     ("kill", kill::Kill::augment_args),
     ("budget", budget::BudgetArgs::augment_args),
+    ("capability", capability::CapabilityArgs::augment_args),
     ("why", why::Why::augment_args),
     ("audit", audit::Audit::augment_args),
     ("world", world::WorldArgs::augment_args),
@@ -233,6 +235,7 @@ impl Command {
             Command::Resume(args) => args.run(context),
             Command::Kill(args) => args.run(context),
             Command::Budget(args) => args.run(context),
+            Command::Capability(args) => args.run(context),
             Command::Why(args) => args.run(context),
             Command::Audit(args) => args.run(context),
             Command::World(args) => args.run(context),

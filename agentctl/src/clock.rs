@@ -31,6 +31,11 @@ pub(crate) fn local(stamp: Stamp) -> String {
     show(stamp, Timestamp::now(), &TimeZone::system())
 }
 
+/// The same of nanoseconds since 1970.
+pub(crate) fn local_ns(wall_ns: u64) -> String {
+    local(Stamp { wall_ns, ..Stamp::default() })
+}
+
 fn show(stamp: Stamp, now: Timestamp, zone: &TimeZone) -> String {
     let Ok(then) = Timestamp::from_nanosecond(i128::from(stamp.wall_ns)) else {
         return format!("{} ns", stamp.wall_ns);

@@ -26,8 +26,12 @@ fn tone(event: &Event) -> Tone {
         Event::OperatorsTold { .. }
         | Event::BudgetWarned { .. }
         | Event::BudgetExhausted { .. }
+        | Event::CapabilityRevoked { .. }
         | Event::AgentPaused { .. } => Tone::Warn,
-        Event::AgentStarted { .. } | Event::AgentResumed { .. } | Event::BudgetToppedUp { .. } => Tone::Good,
+        Event::AgentStarted { .. }
+        | Event::AgentResumed { .. }
+        | Event::CapabilityGranted { .. }
+        | Event::BudgetToppedUp { .. } => Tone::Good,
         Event::ProgramRun { .. } => Tone::Dim,
         _ => Tone::Plain,
     }
@@ -55,6 +59,14 @@ pub(crate) fn sentence(event: &Event) -> String {
         Event::BudgetExhausted { spent, limit, .. } => format!("budget spent: {spent} of {limit} of CPU time; frozen"),
         Event::BudgetToppedUp { added, limit, by, .. } => {
             format!("{by} gave {added} more CPU time; the limit is {limit}")
+        }
+        Event::CapabilityGranted { grant, by, .. } => {
+            let until = grant.until_wall_ns.map_or_else(|| "it ends".to_owned(), clock::local_ns);
+            format!("{by} lent it {} until {until} (capability {})", clean(&grant.rights()), grant.capability)
+        }
+        Event::CapabilityRevoked { capability, reason, by, .. } => {
+            let reason = if reason.is_empty() { String::new() } else { format!(": {}", clean(reason)) };
+            format!("{by} took capability {capability} back{reason}")
         }
         Event::BudgetKilled { spent, .. } => {
             format!("killed by the kernel after {spent} of CPU time, beyond its budget")
@@ -130,6 +142,7 @@ fn because(reason: DenialReason) -> String {
         DenialReason::Guard => "never allowed inside an agent".to_owned(),
         DenialReason::Stranger => "not a process of this agent".to_owned(),
         DenialReason::Expired => "the rule that allowed it has expired".to_owned(),
+        DenialReason::Capability { capability, because } => format!("capability {capability} {because}"),
         DenialReason::NamesVary => "names there have many spellings".to_owned(),
     }
 }

@@ -4,6 +4,9 @@
 //! measure calls ROOT SAMPLES [--landlock FILE]   nanoseconds a call, one case a line: NAME SAMPLE SAMPLE …
 //! measure tree ROOT RULES                        makes what `calls` opens, and RULES files that only rules are about
 //! measure spin threads N | processes N | forks   uses CPU time until somebody ends it
+//! measure revoke ROUNDS FILE                     nanoseconds from the request to take a right to FILE back until it is refused,
+//!                                                to an agent that opens it, to one that reads it, and until the answer
+//! measure refusals open|read FILE                the agent of that: says when it may, and when no more
 //! ```
 //!
 //! The same program runs bare, beside the kernel programs, as an agent, and under Landlock; only what surrounds it
@@ -15,7 +18,10 @@
 use std::error::Error;
 use std::fs::{self, File};
 use std::hint::spin_loop;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::FileExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -61,7 +67,14 @@ fn main() -> Fallible<()> {
             spin()
         }
         ["spin", "forks"] => forks(),
-        _ => Err("measure calls ROOT SAMPLES [--landlock FILE] | tree ROOT RULES | spin …".into()),
+        ["revoke", rounds, file] => {
+            for how in ["open", "read"] {
+                revoke(rounds.parse()?, how, file)?;
+            }
+            Ok(())
+        }
+        ["refusals", how, file] => refusals(how == "read", Path::new(file)),
+        _ => Err("measure calls ROOT SAMPLES [--landlock FILE] | tree ROOT RULES | spin … | revoke ROUNDS FILE".into()),
     }
 }
 
@@ -99,6 +112,65 @@ fn child() -> nix::Result<bool> {
     #![allow(unsafe_code, reason = "std forks only to run another program")]
     // SAFETY: this process has one thread.
     Ok(unsafe { nix::unistd::fork() }?.is_child())
+}
+
+/// CLOCK_MONOTONIC, which an agent reads as everybody else does.
+fn monotonic() -> Fallible<Duration> {
+    Ok(nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?.into())
+}
+
+/// Says `on` when a file may be used, and the time at which it may be no more; again and again, until nobody listens.
+fn refusals(reads: bool, path: &Path) -> Fallible<()> {
+    let mut stdout = std::io::stdout();
+    loop {
+        let file = loop {
+            match File::open(path) {
+                Ok(file) => break file,
+                Err(_refused) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        writeln!(stdout, "on")?;
+        let mut byte = [0];
+        while if reads { file.read_at(&mut byte, 0).is_ok() } else { File::open(path).is_ok() } {}
+        writeln!(stdout, "{}", monotonic()?.as_nanos())?;
+    }
+}
+
+/// Lends and takes back, and prints how long the taking back took: to the refusal, and to the answer.
+fn revoke(rounds: u32, how: &str, file: &str) -> Fallible<()> {
+    let me = std::env::current_exe()?;
+    let mut agent = Command::new("agentctl");
+    agent.args(["spawn", "--quiet", "--profile", "base", "--cwd", "/srv", "--name", how, "--"]);
+    let mut agent = agent.arg(me).args(["refusals", how, file]).stdout(Stdio::piped()).spawn()?;
+    let mut lines = BufReader::new(agent.stdout.take().ok_or("no output")?).lines();
+    let mut next = || -> Fallible<String> { Ok(lines.next().ok_or("the agent has ended")??) };
+    let mut daemon = BufReader::new(UnixStream::connect("/run/agentd/agentd.sock")?);
+    let mut ask = |method: &str, params: serde_json::Value| -> Fallible<serde_json::Value> {
+        let request = serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        daemon.get_mut().write_all(format!("{request}\n").as_bytes())?;
+        let mut line = String::new();
+        daemon.read_line(&mut line)?;
+        let mut reply: serde_json::Value = serde_json::from_str(&line)?;
+        if reply.get("error").is_some() { Err(line.into()) } else { Ok(reply["result"].take()) }
+    };
+    let (mut refused, mut answered) = (vec![], vec![]);
+    for _ in 0..rounds {
+        let lent = ask("capability.grant", serde_json::json!({ "agent": how, "paths": [file], "ops": "read" }))?;
+        assert_eq!(next()?, "on");
+        std::thread::sleep(Duration::from_millis(5));
+        let begin = monotonic()?;
+        ask("capability.revoke", serde_json::json!({ "capability": lent["capability"] }))?;
+        answered.push((monotonic()? - begin).as_nanos());
+        let at = Duration::from_nanos(next()?.parse()?);
+        refused.push(at.saturating_sub(begin).as_nanos());
+    }
+    for (name, times) in [("refused", refused), ("answered", answered)] {
+        let times: Vec<String> = times.iter().map(ToString::to_string).collect();
+        println!("{how}-{name} {}", times.join(" "));
+    }
+    let ended = Command::new("agentctl").args(["kill", "--quiet", how]).status()?;
+    agent.wait()?;
+    if ended.success() { Ok(()) } else { Err("the agent could not be ended".into()) }
 }
 
 fn file_at(root: &Path, depth: usize) -> PathBuf {

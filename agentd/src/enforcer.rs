@@ -6,7 +6,7 @@
 use std::os::fd::BorrowedFd;
 
 use agentd_abi as abi;
-use agentd_model::{AgentNumber, Duration};
+use agentd_model::{AgentNumber, CapabilityNumber, Duration};
 use agentd_policy::compile::Compiled;
 
 /// CPU time at which things happen.
@@ -30,6 +30,17 @@ impl CpuLimits {
             }
         }
     }
+}
+
+/// Rights to be lent on an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoanOn {
+    /// Which.
+    pub object: abi::Object,
+    /// Whether it is a directory.
+    pub directory: bool,
+    /// Bits of the kernel contract.
+    pub rights: u32,
 }
 
 /// Why the kernel programs could not be told something. Nothing has changed.
@@ -59,6 +70,29 @@ pub trait Enforcer: Send + Sync {
 
     /// Changes the CPU limit and lifts the refusal, if the new limit is not reached.
     fn set_cpu(&self, slot: u32, agent: AgentNumber, limits: CpuLimits) -> Result<(), EnforceError>;
+
+    /// Tells the programs of rights that are to be lent to the agent in a slot until a moment of the monotonic clock (none:
+    /// without end), all of them or none. They do not count yet. Gives the capability's slot.
+    fn prepare(
+        &self,
+        agent: (u32, AgentNumber),
+        capability: CapabilityNumber,
+        loans: &[LoanOn],
+        until_ns: Option<u64>,
+    ) -> Result<u32, EnforceError>;
+
+    /// Lets a capability count, or count no more: with the next decision of every processor. False: its slot is another's.
+    fn set_capability(&self, slot: u32, capability: CapabilityNumber, in_force: bool) -> bool;
+
+    /// Whether a capability counts.
+    fn counts(&self, slot: u32, capability: CapabilityNumber) -> bool;
+
+    /// Forgets a capability, and what it lent an agent on these objects; that counts no more.
+    fn forget(&self, slot: u32, capability: CapabilityNumber, agent: AgentNumber, on: &[abi::Object]);
+
+    /// Forgets capabilities and loans of which `holder` (by slot and number) does not know whom they are lent to. Gives the
+    /// highest number found.
+    fn sweep(&self, holder: &dyn Fn(u32, CapabilityNumber) -> Option<AgentNumber>) -> Result<u32, EnforceError>;
 
     /// The kernel's own account of an agent; `None`: the slot is not this agent's.
     fn account(&self, slot: u32, agent: AgentNumber) -> Option<abi::Agent>;

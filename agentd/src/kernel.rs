@@ -6,20 +6,20 @@
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agentd_abi as abi;
 use agentd_ebpf::net::{self, Net};
-use agentd_ebpf::{AgentsCgroup, Domains, Identifier, Kernel, Limits, Options, Proof, WriteError};
-use agentd_model::{AgentNumber, Domain, Tier, Tiers};
+use agentd_ebpf::{AgentsCgroup, Domains, Identifier, Kernel, Limits, Options, Proof, Table, WriteError};
+use agentd_model::{AgentNumber, CapabilityNumber, Domain, Tier, Tiers};
 use agentd_policy::compile::Compiled;
 use agentd_world::Observation;
 
 use crate::cgroup::{Cgroup, Cgroups};
 use crate::clock::{Clock as _, HostClock};
 use crate::core::World;
-use crate::enforcer::{CpuLimits, EnforceError, Enforcer};
+use crate::enforcer::{CpuLimits, EnforceError, Enforcer, LoanOn};
 use crate::places::Places;
 
 /// How long the reader of the kernel's reports sleeps at most.
@@ -88,7 +88,7 @@ pub fn start(places: &Places, cgroups: &Cgroups) -> Result<Loaded, StartError> {
         tracing::warn!(reason, "files cannot be identified; rules on files fall back to Landlock");
         set(&mut tiers, Domain::Files, Tier::Landlock, Some(reason.clone()));
     }
-    let programs = Arc::new(Programs { kernel, identifier });
+    let programs = Arc::new(Programs { kernel, identifier, owners: Mutex::default() });
     Ok(Loaded { enforcer: programs.clone(), tiers, uring_hook, programs: Some(programs), net_log })
 }
 
@@ -251,6 +251,8 @@ fn read_reports(
 struct Programs {
     kernel: Kernel,
     identifier: Option<Identifier>,
+    /// Held while a slot gets or loses its agent, and while something is written for the one that has it.
+    owners: Mutex<()>,
 }
 
 fn refused(what: &'static str) -> impl Fn(WriteError) -> EnforceError {
@@ -290,6 +292,7 @@ impl Enforcer for Programs {
             ..abi::Agent::default()
         };
         let maps = self.kernel.maps();
+        let _owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
         maps.put_agent(slot, &account);
         maps.put_cgroup(cgroup_id, slot).map_err(|error| {
             maps.free_agent(slot);
@@ -327,6 +330,62 @@ impl Enforcer for Programs {
         Ok(())
     }
 
+    fn prepare(
+        &self,
+        (slot, agent): (u32, AgentNumber),
+        capability: CapabilityNumber,
+        loans: &[LoanOn],
+        until_ns: Option<u64>,
+    ) -> Result<u32, EnforceError> {
+        let what = "lend the rights";
+        let maps = self.kernel.maps();
+        // Whoever has the slot has it until this is done.
+        let _owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.holds(slot, agent).is_none() {
+            return Err(EnforceError { what, source: "the agent has ended".into() });
+        }
+        let (number, until_ns) = (capability.0, until_ns.unwrap_or(abi::NEVER));
+        let place = maps
+            .prepare_capability(abi::Capability { number, agent: agent.0, until_ns, ..abi::Capability::default() })
+            .ok_or_else(|| refused(what)(WriteError::Full { table: Table::Capabilities }))?;
+        let entry = |LoanOn { object, rights, .. }: &LoanOn| {
+            let key = abi::RuleKey { agent: agent.0, dev: object.dev, ino: object.ino };
+            (key, abi::Loan { rights: *rights, slot: place, number, object: key.object() })
+        };
+        let entries: Vec<(abi::RuleKey, abi::Loan)> = loans.iter().map(entry).collect();
+        if let Err(error) = maps.lend(&entries, HostClock.stamp().mono_ns) {
+            maps.free_capability(place, number);
+            return Err(refused(what)(error));
+        }
+        let on_file = loans.iter().any(|loan| !loan.directory);
+        maps.set_lent(slot, if on_file { abi::F_FILE_RULES } else { 0 }, HostClock.stamp().mono_ns);
+        Ok(place)
+    }
+
+    fn set_capability(&self, slot: u32, capability: CapabilityNumber, in_force: bool) -> bool {
+        let state = if in_force { abi::C_IN_FORCE } else { abi::C_REVOKED };
+        self.kernel.maps().set_capability(slot, capability.0, state)
+    }
+
+    fn counts(&self, slot: u32, capability: CapabilityNumber) -> bool {
+        let found = self.kernel.maps().read_capability(slot);
+        found.number == capability.0 && found.state == abi::C_IN_FORCE
+    }
+
+    fn forget(&self, slot: u32, capability: CapabilityNumber, agent: AgentNumber, on: &[abi::Object]) {
+        let maps = self.kernel.maps();
+        maps.free_capability(slot, capability.0);
+        let key = |object: &abi::Object| abi::RuleKey { agent: agent.0, dev: object.dev, ino: object.ino };
+        if let Err(error) = maps.unlend(&on.iter().map(key).collect::<Vec<_>>(), capability.0) {
+            tracing::warn!(%capability, error = crate::errors::one_line(&error), "loans that count no more stay in the tables");
+        }
+    }
+
+    fn sweep(&self, holder: &dyn Fn(u32, CapabilityNumber) -> Option<AgentNumber>) -> Result<u32, EnforceError> {
+        let holder = |slot, number| holder(slot, CapabilityNumber(number)).map(|agent| agent.0);
+        self.kernel.maps().sweep_capabilities(holder).map_err(refused("forget what a daemon has left behind"))
+    }
+
     fn account(&self, slot: u32, agent: AgentNumber) -> Option<abi::Agent> {
         self.holds(slot, agent)
     }
@@ -338,8 +397,11 @@ impl Enforcer for Programs {
     fn release(&self, slot: u32, agent: AgentNumber, cgroup_id: u64) -> Result<(), EnforceError> {
         let maps = self.kernel.maps();
         maps.remove_cgroup(cgroup_id).map_err(refused("take the agent's cgroup out"))?;
-        if self.holds(slot, agent).is_some() {
-            maps.free_agent(slot);
+        {
+            let _owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.holds(slot, agent).is_some() {
+                maps.free_agent(slot);
+            }
         }
         maps.remove_rules_of(agent.0).map_err(refused("take the agent's rules out"))
     }
@@ -367,6 +429,30 @@ impl Enforcer for Bare {
 
     fn set_cpu(&self, _: u32, _: AgentNumber, _: CpuLimits) -> Result<(), EnforceError> {
         Ok(())
+    }
+
+    fn prepare(
+        &self,
+        _: (u32, AgentNumber),
+        _: CapabilityNumber,
+        _: &[LoanOn],
+        _: Option<u64>,
+    ) -> Result<u32, EnforceError> {
+        Err(EnforceError { what: "lend the rights", source: "this host takes no kernel programs".into() })
+    }
+
+    fn set_capability(&self, _: u32, _: CapabilityNumber, _: bool) -> bool {
+        false
+    }
+
+    fn counts(&self, _: u32, _: CapabilityNumber) -> bool {
+        false
+    }
+
+    fn forget(&self, _: u32, _: CapabilityNumber, _: AgentNumber, _: &[abi::Object]) {}
+
+    fn sweep(&self, _: &dyn Fn(u32, CapabilityNumber) -> Option<AgentNumber>) -> Result<u32, EnforceError> {
+        Ok(0)
     }
 
     fn account(&self, _: u32, _: AgentNumber) -> Option<abi::Agent> {

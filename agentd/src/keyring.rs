@@ -76,6 +76,13 @@ impl Keyring {
         if signer.key() == key { Ok(signer) } else { Err(KeyError::Rubbish { path }) }
     }
 
+    /// Every key of this host, old ones and the one in use.
+    pub fn keys(&self) -> Vec<PublicKey> {
+        let names = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let key = |name: std::ffi::OsString| name.to_str()?.strip_suffix(".key")?.parse().ok();
+        names.filter_map(|entry| key(entry.file_name())).collect()
+    }
+
     /// Makes a new key and takes it into use.
     pub fn rotate(&self) -> Result<Signer, KeyError> {
         let mut seed = [0; 32];
@@ -116,6 +123,8 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!(keyring.current().unwrap().key(), second);
         assert_eq!(keyring.get(first).unwrap().key(), first);
+        let keys = keyring.keys();
+        assert!(keys.len() == 2 && keys.contains(&first) && keys.contains(&second), "{keys:?}");
         assert!(matches!(keyring.get(PublicKey([9; 32])), Err(KeyError::Unknown(_))));
         // A key under another's name would sign as somebody else.
         fs::copy(directory.join(format!("{first}.key")), directory.join(format!("{second}.key"))).unwrap();

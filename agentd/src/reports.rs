@@ -6,7 +6,9 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use agentd_abi as abi;
-use agentd_model::{AgentNumber, Denial, DenialReason, DeniedObject, Duration, Hook, Rights};
+use agentd_model::{
+    AgentNumber, CapabilityNumber, Denial, DenialReason, DeniedObject, Duration, Hook, NotInForce, Rights,
+};
 use agentd_world::Observation;
 
 /// Reads one event. `None`: it says nothing that is recorded.
@@ -49,7 +51,11 @@ fn denied(head: &abi::EventHead, reason: DenialReason, hook: Hook, right: Rights
 }
 
 fn reason(number: u32, rule: u32) -> DenialReason {
+    let lent = |because| DenialReason::Capability { capability: CapabilityNumber(rule), because };
     match number {
+        abi::WHY_ENDED => lent(NotInForce::Ended),
+        abi::WHY_REVOKED => lent(NotInForce::Revoked),
+        abi::WHY_NOT_YET => lent(NotInForce::NotYet),
         abi::WHY_RULE | abi::WHY_NAME => DenialReason::Rule { rule },
         abi::WHY_EXHAUSTED => DenialReason::Exhausted,
         abi::WHY_TOO_DEEP => DenialReason::TooDeep,

@@ -56,13 +56,15 @@ static __always_inline bool shortcut(struct answer *a, struct question *q, const
 
 	/* The directory. The answer's own memory is used for its walk: the kernel gives all frames together 512 bytes. */
 	if (!kept(&place, &rights)) {
-		__u32 want = a->want, granted = a->granted, refused = a->refused;
+		__u32 want = a->want, granted = a->granted, refused = a->refused, lends = a->lends;
 
 		__builtin_memset(a, 0, sizeof(*a));
 		a->want = AGENTD_ALL_RIGHTS;
+		a->lends = lends;
 		walk(a, q, 1);
 		rights = a->granted;
-		if (!a->timed)
+		/* What was left out may be found by others on the same way. */
+		if (!a->timed && q->whole != 2)
 			keep(&place, rights);
 		a->want = want;
 		a->granted = granted;
@@ -88,6 +90,7 @@ __noinline int judge(struct question *q)
 	if (!q)
 		return 1;
 	a.want = q->want;
+	a.lends = q->flags & AGENTD_F_LENT && q->whole != 2;
 	if (settings.can_cast)
 		done = shortcut(&a, q, true);
 	else
@@ -104,6 +107,7 @@ __noinline int judge(struct question *q)
 	if (!a.reason) {
 		__builtin_memset(&a, 0, sizeof(a));
 		a.want = missing;
+		a.lends = q->flags & AGENTD_F_LENT ? 1 : 0;
 		walk(&a, q, 0);
 		missing = a.refused ?: a.want ?: missing;
 		if (!a.reason)

@@ -4,11 +4,12 @@
  *
  *   file_open            every open: read and write by the mode asked for; create for O_TMPFILE; none when exhausted
  *   file_receive         a descriptor that comes through a socket: as if it were opened now
+ *   file_permission      every use of what is open, once rights were lent: as if it were opened now
  *   path_truncate        truncate(2): write
  *   file_truncate        ftruncate(2) on a descriptor opened before a revoke (6.2 on): write
  *   bprm_check_security  execve: exec; asked for scripts and again for their interpreter
- *   mmap_file            a mapping that can be executed: exec
- *   file_mprotect        a mapping that becomes executable: exec
+ *   mmap_file            a mapping that can be executed: exec; once rights were lent, any: read, and write if it is shared
+ *   file_mprotect        a mapping that becomes executable: exec; once rights were lent, a shared one writable: write
  */
 
 /*
@@ -49,17 +50,31 @@ static __always_inline int decide_file(const struct asker *who, const struct fil
 	return decide(&q);
 }
 
-/* May the agent run what it has mapped? */
-static __always_inline int decide_mapping(const struct asker *who, const struct file *file, __u32 hook)
+/* May the agent do that with what it maps? */
+static __always_inline int decide_mapping(const struct asker *who, const struct file *file, __u32 hook, __u32 want)
 {
 	struct question q = {};
 	__u64 mnt;
 
-	put_question(&q, who, hook, AGENTD_EXEC);
+	put_question(&q, who, hook, want);
 	path_of(file, &q.dentry, &mnt);
 	q.inode = inode_at(q.dentry);
 	q.mount = mount_of((void *)mnt);
 	return decide(&q);
+}
+
+/* Has anything been lent, so that what is open is asked about at every use? Only files and directories are lent. */
+static __always_inline bool asked_again(const struct asker *who, const struct file *file)
+{
+	__u32 kind;
+
+	if (!(who->agent->flags & AGENTD_F_LENT))
+		return false;
+	/* What the kernel opened to run it was decided when it was run. */
+	if (BPF_CORE_READ(file, f_flags) & FMODE_EXEC_FLAG)
+		return false;
+	kind = BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT;
+	return kind == S_IFREG || kind == S_IFDIR;
 }
 
 /* The rights that using a descriptor of that mode amounts to. */
@@ -127,6 +142,33 @@ int BPF_PROG(receive_check, struct file *file, int ret)
 	return decide_file(&who, file, AGENTD_H_RECEIVE, rights_of_mode(file));
 }
 
+/*
+ * What was lent can end while it is open, so from the first loan on the agent is asked again at every read and write of a
+ * file, and at every look into a directory. Pipes, sockets and terminals are not lent.
+ */
+SEC("lsm/file_permission")
+int BPF_PROG(use_check, struct file *file, int mask, int ret)
+{
+	struct asker who;
+	__u32 want = 0;
+
+	if (ret)
+		return ret;
+	if (!inside(&who))
+		return 0;
+	if (!who.agent)
+		return -EPERM;
+	if (!asked_again(&who, file))
+		return 0;
+	if (mask & MAY_READ)
+		want |= AGENTD_READ;
+	if (mask & (MAY_WRITE | MAY_APPEND))
+		want |= AGENTD_WRITE;
+	if (!want)
+		return 0;
+	return decide_file(&who, file, AGENTD_H_USE, want);
+}
+
 SEC("lsm/path_truncate")
 int BPF_PROG(truncate_check, const struct path *path, int ret)
 {
@@ -175,14 +217,24 @@ SEC("lsm/mmap_file")
 int BPF_PROG(mmap_check, struct file *file, unsigned long reqprot, unsigned long prot, unsigned long flags, int ret)
 {
 	struct asker who;
+	__u32 want = 0;
 
 	if (ret)
 		return ret;
-	if (!(prot & PROT_EXEC) || !file || !inside(&who))
+	if (!file || !inside(&who))
 		return 0;
 	if (!who.agent)
 		return -EPERM;
-	return decide_mapping(&who, file, AGENTD_H_MMAP_EXEC);
+	if (prot & PROT_EXEC)
+		want |= AGENTD_EXEC;
+	if (asked_again(&who, file)) {
+		want |= AGENTD_READ;
+		if (prot & PROT_WRITE && (flags & MAP_TYPE) != MAP_PRIVATE)
+			want |= AGENTD_WRITE;
+	}
+	if (!want)
+		return 0;
+	return decide_mapping(&who, file, prot & PROT_EXEC ? AGENTD_H_MMAP_EXEC : AGENTD_H_USE, want);
 }
 
 SEC("lsm/file_mprotect")
@@ -190,15 +242,22 @@ int BPF_PROG(mprotect_check, struct vm_area_struct *vma, unsigned long reqprot, 
 {
 	struct asker who;
 	struct file *file;
+	__u32 want = 0;
 
 	if (ret)
 		return ret;
-	if (!(prot & PROT_EXEC) || !inside(&who))
+	if (!(prot & (PROT_EXEC | PROT_WRITE)) || !inside(&who))
 		return 0;
 	if (!who.agent)
 		return -EPERM;
 	file = vma->vm_file;
 	if (!file)
 		return 0;
-	return decide_mapping(&who, file, AGENTD_H_MPROTECT_EXEC);
+	if (prot & PROT_EXEC)
+		want |= AGENTD_EXEC;
+	if (prot & PROT_WRITE && BPF_CORE_READ(vma, vm_flags) & VM_SHARED && asked_again(&who, file))
+		want |= AGENTD_WRITE;
+	if (!want)
+		return 0;
+	return decide_mapping(&who, file, prot & PROT_EXEC ? AGENTD_H_MPROTECT_EXEC : AGENTD_H_USE, want);
 }

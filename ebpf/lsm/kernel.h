@@ -50,7 +50,14 @@ enum bpf_map_type {
 #define S_IFREG 0100000
 #define O_TMPFILE_BIT 020000000
 #define FMODE_EXEC_FLAG 0x20		/* __FMODE_EXEC in f_flags; open(2) cannot set it */
+#define MAY_WRITE 2
+#define MAY_READ 4
+#define MAY_APPEND 8
+#define PROT_WRITE 2
 #define PROT_EXEC 4
+#define MAP_TYPE 0xf
+#define MAP_PRIVATE 2
+#define VM_SHARED 8
 #define SIGKILL 9
 #define RENAME_EXCHANGE 2
 #define AF_UNIX 1
@@ -222,6 +229,7 @@ struct backing_file {
 
 struct vm_area_struct {
 	struct file *vm_file;
+	unsigned long vm_flags;
 };
 
 struct linux_binprm {

@@ -18,13 +18,14 @@ struct answer {
 	__u32 allow;		/* of the level in hand */
 	__u32 deny;		/* of the level in hand */
 	__u32 rule_id;		/* of the first refusal */
-	__u32 lapsed_id;	/* of a rule that has expired */
-	__u16 lapsed;		/* rights that expired rules would have given */
+	__u32 lapsed_id;	/* of a rule that has expired, or of a capability */
+	__u16 lapsed;		/* rights that those would have given */
 	__u16 granted;		/* rights settled by a permission */
 	__u16 refused;		/* rights settled by a denial */
 	__u16 reason;		/* of the first refusal */
-	__u16 timed;		/* 1: some rule on the way can expire, so the answer may not be kept */
-	__u16 reserved;
+	__u16 timed;		/* 1: something on the way can expire or be taken back, so the answer may not be kept */
+	__u16 lapsed_why;	/* why `lapsed` are not given */
+	__u32 lends;		/* 1: what is lent counts, too */
 };
 
 /* Adds one rule to the level in hand. */
@@ -43,6 +44,7 @@ static __always_inline void hear(struct answer *a, const struct agentd_rule *rul
 		if (allow && rule->expires_ns <= bpf_ktime_get_ns()) {
 			a->lapsed |= allow;
 			a->lapsed_id = rule->allow_id;
+			a->lapsed_why = AGENTD_WHY_EXPIRED;
 			allow = 0;
 		}
 	}
@@ -59,11 +61,11 @@ static __always_inline void settle(struct answer *a)
 	a->deny = 0;
 }
 
-/* If the way ended with nothing found, but a rule would have allowed it in its time, that is the reason. */
+/* If the way ended with nothing found, but something would have allowed it in its time, that is the reason. */
 static __always_inline void blame_lapsed(struct answer *a)
 {
 	if (a->reason == AGENTD_WHY_NOTHING_FOUND && a->lapsed & a->want) {
-		a->reason = AGENTD_WHY_EXPIRED;
+		a->reason = a->lapsed_why;
 		a->rule_id = a->lapsed_id;
 	}
 }
@@ -90,7 +92,64 @@ static __always_inline struct agentd_rule *rule_on(__u32 agent, __u32 dev, __u64
 	return hinted(agent, dev, ino) ? bpf_map_lookup_elem(&rules, &key) : NULL;
 }
 
-/* Adds the rule on an object that has a hint. Global: the loop over 64 levels is verified without its branches. */
+/*
+ * Adds what one capability lends. It counts if its slot still holds it for this agent, it is in force, and it is its time;
+ * what it would give otherwise is remembered as the reason. Nothing that depends on it is kept in the cache.
+ */
+static __always_inline void hear_loan(struct answer *a, volatile struct agentd_loan *loan, __u32 agent, __u32 object)
+{
+	volatile struct agentd_capability *c;
+	__u32 rights, slot, number, state;
+	__u64 now;
+
+	/* Read first and last: what was read in between is of this object. */
+	if (loan->object != object)
+		return;
+	slot = loan->slot;
+	number = loan->number;
+	rights = loan->rights & a->want;
+	if (!rights || loan->object != object)
+		return;
+	a->timed = 1;
+	c = bpf_map_lookup_elem(&capabilities, &slot);
+	if (!c || c->number != number || c->agent != agent)
+		return;
+	state = c->state;
+	if (state == AGENTD_C_PREPARED)
+		return;
+	now = bpf_ktime_get_ns();
+	if (state == AGENTD_C_IN_FORCE && now >= c->from_ns && now < c->until_ns) {
+		a->allow |= rights;
+		return;
+	}
+	a->lapsed |= rights;
+	a->lapsed_id = number;
+	a->lapsed_why = state != AGENTD_C_IN_FORCE ? AGENTD_WHY_REVOKED :
+			now < c->from_ns	   ? AGENTD_WHY_NOT_YET :
+						     AGENTD_WHY_ENDED;
+}
+
+/* Adds everything that is lent on an object. Global, as below. */
+__noinline int hear_lent(struct answer *a, __u32 agent, __u32 dev, __u64 ino)
+{
+	struct agentd_rule_key key = { .agent = agent, .dev = dev, .ino = ino };
+	__u32 object = (__u32)ino ^ (__u32)(ino >> 32) ^ dev * 0x9e3779b1U;
+	struct agentd_lent *found;
+
+	if (!a)
+		return 0;
+	found = bpf_map_lookup_elem(&lent, &key);
+	if (!found)
+		return 0;
+	for (int i = 0; i < AGENTD_LENDERS; i++)
+		hear_loan(a, &found->loans[i], agent, object);
+	return 1;
+}
+
+/*
+ * Adds the rule on an object that has a hint, and what is lent there. Global: the loop over 64 levels is verified without its
+ * branches.
+ */
 __noinline int hear_hinted(struct answer *a, __u32 agent, __u32 dev, __u64 ino)
 {
 	struct agentd_rule_key key = { .agent = agent, .dev = dev, .ino = ino };
@@ -99,10 +158,11 @@ __noinline int hear_hinted(struct answer *a, __u32 agent, __u32 dev, __u64 ino)
 	if (!a)
 		return 0;
 	rule = bpf_map_lookup_elem(&rules, &key);
-	if (!rule)
-		return 0;
-	hear(a, rule, AGENTD_WHY_RULE);
-	return 1;
+	if (rule)
+		hear(a, rule, AGENTD_WHY_RULE);
+	if (a->lends && hear_lent(a, agent, dev, ino))
+		return 1;
+	return rule ? 1 : 0;
 }
 
 /* Adds the rule on an object. False: there is none. */

@@ -82,6 +82,26 @@ struct {
 	AGENTD_PINNED
 } hints SEC(".maps");
 
+/* What capabilities lend an agent on an object. Full: as `rules`. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, AGENTD_MAX_LENT);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct agentd_rule_key);
+	__type(value, struct agentd_lent);
+	AGENTD_PINNED
+} lent SEC(".maps");
+
+/* Which capabilities are in force, by slot. Full: the daemon refuses the grant. Written through a mapping. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, AGENTD_MAX_CAPABILITIES);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct agentd_capability);
+	AGENTD_PINNED
+} capabilities SEC(".maps");
+
 /* What an agent may do with a name. Full: as `rules`. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

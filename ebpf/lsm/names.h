@@ -84,13 +84,13 @@ int BPF_PROG(rmdir_check, const struct path *dir, struct dentry *dentry, int ret
 	return ret ?: decide_kept_name(dir, dentry, AGENTD_H_RMDIR, AGENTD_DELETE, 0);
 }
 
-/* Would `object`, now at `from`, gain rights at `to`? Both names are seen through the same mount. Reported. */
-static __always_inline int gains(struct question *q, struct dentry *from, struct dentry *to, __u32 hook)
+/* Would what is now at `from` gain rights at `to`? Both names are seen through the same mount. Reported. */
+static __always_inline int gains_so(struct question *q, struct dentry *from, struct dentry *to, __u32 whole)
 {
 	__u32 had, would;
 
 	q->want = AGENTD_ALL_RIGHTS;
-	q->whole = 1;
+	q->whole = whole;
 	q->inode = (__u64)from->d_inode;
 	q->dentry = (__u64)from;
 	had = judge(q);
@@ -101,6 +101,14 @@ static __always_inline int gains(struct question *q, struct dentry *from, struct
 	q->dentry = (__u64)from;
 	report_file(q, AGENTD_WHY_NOTHING_FOUND, would & ~had & AGENTD_ALL_RIGHTS, 0);
 	return 1;
+}
+
+/* As it is, and as it will be when nothing is lent any more: who is lent a file shall not move it to where it is his own. */
+static __always_inline int gains(struct question *q, struct dentry *from, struct dentry *to, __u32 hook)
+{
+	if (gains_so(q, from, to, 1))
+		return 1;
+	return q->flags & AGENTD_F_LENT && gains_so(q, from, to, 2);
 }
 
 SEC("lsm/path_link")

@@ -134,7 +134,7 @@ int decide_levels(struct trial_arguments *ctx)
 {
 	__u32 zero = 0, agent = ctx->agent, count = ctx->count, whole = ctx->whole;
 	struct trial_answer *out = bpf_map_lookup_elem(&answers, &zero);
-	struct answer a = { .want = ctx->want };
+	struct answer a = { .want = ctx->want, .lends = 1 };
 	__u64 lengths = ctx->lengths;
 	__u32 i;
 

@@ -28,7 +28,7 @@ struct question {
 	__u32 flags;		/* agentd_agent.flags */
 	__u32 want;
 	__u32 hook;
-	__u32 whole;		/* 1: settle every right, do not stop at a refusal */
+	__u32 whole;		/* 1: settle every right, do not stop at a refusal; 2: and leave out what is lent */
 };
 
 static __always_inline void names_with(struct answer *a, const struct question *q, const bool direct)

@@ -1,4 +1,4 @@
-//! The arrays that are shared with the running programs as memory: the agents, and the hints at rules.
+//! The arrays that are shared with the running programs as memory: the agents, the hints at rules, the capabilities.
 #![allow(unsafe_code, reason = "the array is mapped memory that the kernel programs change while we read it")]
 //!
 //! Why no safe way: an update through bpf(2) writes a whole element and would undo what the programs add meanwhile to
@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use agentd_abi::{Agent, HINT_WORDS, MAX_AGENTS, RuleKey};
+use agentd_abi::{Agent, Capability, HINT_WORDS, MAX_AGENTS, MAX_CAPABILITIES, RuleKey};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 /// The mapped memory of an array.
@@ -30,8 +30,12 @@ pub(crate) struct Agents(Mapping);
 /// The mapped array of hints: one bit for every hash of a rule's key.
 pub(crate) struct Hints(Mapping);
 
+/// The mapped array of capabilities.
+pub(crate) struct Capabilities(Mapping);
+
 const STRIDE: usize = size_of::<Agent>();
 const _: () = assert!(STRIDE.is_multiple_of(8), "the kernel pads elements to eight bytes");
+const _: () = assert!(size_of::<Capability>().is_multiple_of(8), "the kernel pads elements to eight bytes");
 
 macro_rules! members {
     ($($name:ident: $atomic:ty;)*) => {
@@ -165,6 +169,62 @@ impl Hints {
         let at = self.0.base.as_ptr().wrapping_add(size_of::<u64>() * word as usize);
         // SAFETY: the word was just checked to lie in the mapping, which lives as long as self, and is aligned.
         unsafe { AtomicU64::from_ptr(at.cast()) }
+    }
+}
+
+impl Capabilities {
+    pub(crate) fn map(fd: impl AsFd) -> Result<Self, nix::errno::Errno> {
+        Mapping::new(fd, size_of::<Capability>() * MAX_CAPABILITIES as usize).map(Self)
+    }
+
+    /// A copy of one element; members are each exact, but not of the same instant.
+    pub(crate) fn read(&self, slot: u32) -> Capability {
+        let order = Ordering::SeqCst;
+        Capability {
+            number: self.half(slot, offset_of!(Capability, number)).load(order),
+            state: self.half(slot, offset_of!(Capability, state)).load(order),
+            agent: self.half(slot, offset_of!(Capability, agent)).load(order),
+            reserved: 0,
+            from_ns: self.whole(slot, offset_of!(Capability, from_ns)).load(order),
+            until_ns: self.whole(slot, offset_of!(Capability, until_ns)).load(order),
+        }
+    }
+
+    /// Fills a free slot; the number comes last, so that no program sees half a capability.
+    pub(crate) fn write(&self, slot: u32, capability: &Capability) {
+        let order = Ordering::SeqCst;
+        self.half(slot, offset_of!(Capability, number)).store(0, order);
+        self.half(slot, offset_of!(Capability, state)).store(capability.state, order);
+        self.half(slot, offset_of!(Capability, agent)).store(capability.agent, order);
+        self.whole(slot, offset_of!(Capability, from_ns)).store(capability.from_ns, order);
+        self.whole(slot, offset_of!(Capability, until_ns)).store(capability.until_ns, order);
+        self.half(slot, offset_of!(Capability, number)).store(capability.number, order);
+    }
+
+    /// The number in a slot; 0: it is free.
+    pub(crate) fn number(&self, slot: u32) -> &AtomicU32 {
+        self.half(slot, offset_of!(Capability, number))
+    }
+
+    /// Whether the capability in a slot is in force: `C_…`.
+    pub(crate) fn state(&self, slot: u32) -> &AtomicU32 {
+        self.half(slot, offset_of!(Capability, state))
+    }
+
+    fn half(&self, slot: u32, member: usize) -> &AtomicU32 {
+        // SAFETY: `at` gives a place inside the mapping, which lives as long as self; four bytes at the offset of a u32.
+        unsafe { AtomicU32::from_ptr(self.at(slot, member).cast()) }
+    }
+
+    fn whole(&self, slot: u32, member: usize) -> &AtomicU64 {
+        // SAFETY: as above, with eight bytes at the offset of a u64; elements are a multiple of eight bytes.
+        unsafe { AtomicU64::from_ptr(self.at(slot, member).cast()) }
+    }
+
+    /// Panics on a slot that the contract does not have.
+    fn at(&self, slot: u32, member: usize) -> *mut u8 {
+        assert!(slot > 0 && slot < MAX_CAPABILITIES, "slots run from 1 to {}", MAX_CAPABILITIES - 1);
+        self.0.base.as_ptr().wrapping_add(size_of::<Capability>() * slot as usize + member)
     }
 }
 

@@ -81,6 +81,7 @@ const fn variant(program: &'static str, hook: &'static str, duty: &'static str, 
 pub const HOOKS: &[Hook] = &[
     must("open_check", "file_open", "open: read, write, create (O_TMPFILE); none when exhausted"),
     must("receive_check", "file_receive", "a descriptor received through a socket: as an open"),
+    must("use_check", "file_permission", "reading and writing what is open, once rights were lent: as an open"),
     must("truncate_check", "path_truncate", "truncate: write"),
     may("ftruncate_check", "file_truncate", "ftruncate: write", "6.2", "path_truncate is called for ftruncate too"),
     must(

@@ -9,13 +9,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
 use agentd_abi::{
-    Agent, Config, HINT_WORDS, Identity, MAX_AGENTS, MAX_NAMES, MAX_NETS, MAX_RULES, NameKey, Net, NetKey, Rule,
-    RuleKey,
+    Agent, C_PREPARED, C_REVOKED, Capability, Config, F_LENT, HINT_WORDS, Identity, Lent, Loan, MAX_AGENTS,
+    MAX_CAPABILITIES, MAX_LENT, MAX_NAMES, MAX_NETS, MAX_RULES, NameKey, Net, NetKey, Rule, RuleKey,
 };
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::agents::{Agents, Hints};
+use crate::agents::{Agents, Capabilities, Hints};
 use crate::events::{EventReader, OpenEventsError};
 use crate::support::errno;
 
@@ -31,6 +31,10 @@ pub enum Table {
     Rules,
     /// Which rules there may be.
     Hints,
+    /// What capabilities lend.
+    Lent,
+    /// Capabilities by slot.
+    Capabilities,
     /// Rules about names.
     Names,
     /// Rules about addresses.
@@ -51,6 +55,8 @@ impl Table {
             Table::CgroupAgents => "cgroup_agents",
             Table::Rules => "rules",
             Table::Hints => "hints",
+            Table::Lent => "lent",
+            Table::Capabilities => "capabilities",
             Table::Names => "names",
             Table::Nets => "nets",
             Table::TaskAgent => "task_agent",
@@ -65,6 +71,8 @@ impl Table {
             Table::Agents | Table::CgroupAgents => MAX_AGENTS,
             Table::Rules => MAX_RULES,
             Table::Hints => HINT_WORDS,
+            Table::Lent => MAX_LENT,
+            Table::Capabilities => MAX_CAPABILITIES,
             Table::Names => MAX_NAMES,
             Table::Nets => MAX_NETS,
             Table::TaskAgent => u32::MAX,
@@ -90,6 +98,9 @@ pub enum WriteError {
         /// Which.
         table: Table,
     },
+    /// As many capabilities as there can be lend rights on one object to one agent.
+    #[error("{} capabilities lend rights on one object to one agent already", agentd_abi::LENDERS)]
+    Lenders,
     /// The kernel refused.
     #[error("cannot write the kernel table `{table}`")]
     Refused {
@@ -114,8 +125,8 @@ pub enum OpenMapsError {
         #[source]
         source: libbpf_rs::Error,
     },
-    /// The agents could not be mapped into memory.
-    #[error("cannot map the table of agents into memory")]
+    /// A table could not be mapped into memory.
+    #[error("cannot map the tables that are shared with the kernel programs into memory")]
     Map(#[source] nix::errno::Errno),
 }
 
@@ -137,8 +148,12 @@ pub struct Maps {
     /// in between would lose theirs, and not be seen.
     changing: Mutex<()>,
     hints: Hints,
+    capabilities: Capabilities,
+    /// Held while it is said which capability is in a slot, and whether it is in force.
+    slots: Mutex<()>,
     cgroup_agents: MapHandle,
     rules: MapHandle,
+    lent: MapHandle,
     names: MapHandle,
     nets: MapHandle,
     task_agent: MapHandle,
@@ -158,8 +173,11 @@ impl Maps {
             agents: Agents::map(agents.as_fd()).map_err(OpenMapsError::Map)?,
             changing: Mutex::new(()),
             hints: Hints::map(open(Table::Hints)?.as_fd()).map_err(OpenMapsError::Map)?,
+            slots: Mutex::new(()),
+            capabilities: Capabilities::map(open(Table::Capabilities)?.as_fd()).map_err(OpenMapsError::Map)?,
             cgroup_agents: open(Table::CgroupAgents)?,
             rules: open(Table::Rules)?,
+            lent: open(Table::Lent)?,
             names: open(Table::Names)?,
             nets: open(Table::Nets)?,
             task_agent: open(Table::TaskAgent)?,
@@ -278,10 +296,127 @@ impl Maps {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let big_endian = agent.to_be_bytes();
         remove_where(&self.rules, Table::Rules, |key: &RuleKey| key.agent == agent)?;
-        let left: Vec<RuleKey> = self.rules.keys().filter_map(|key| RuleKey::read_from_bytes(&key).ok()).collect();
+        remove_where(&self.lent, Table::Lent, |key: &RuleKey| key.agent == agent)?;
+        let left = self.rules.keys().chain(self.lent.keys());
+        let left: Vec<RuleKey> = left.filter_map(|key| RuleKey::read_from_bytes(&key).ok()).collect();
         self.hints.replace(&left);
         remove_where(&self.names, Table::Names, |key: &NameKey| key.agent == agent)?;
         remove_where(&self.nets, Table::Nets, |key: &NetKey| key.agent == big_endian)
+    }
+
+    /// Puts a capability into a free slot, not in force; `None`: there is none.
+    pub fn prepare_capability(&self, capability: Capability) -> Option<u32> {
+        let _slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = (1..MAX_CAPABILITIES).find(|slot| self.capabilities.number(*slot).load(Ordering::SeqCst) == 0)?;
+        self.capabilities.write(free, &Capability { state: C_PREPARED, ..capability });
+        Some(free)
+    }
+
+    /// Says whether a capability is in force (`C_…`). Every processor knows it with its next decision. False: the slot is
+    /// another's.
+    pub fn set_capability(&self, slot: u32, number: u32, state: u32) -> bool {
+        let _slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let ours = self.capabilities.read(slot).number == number;
+        if ours {
+            self.capabilities.state(slot).store(state, Ordering::SeqCst);
+        }
+        ours
+    }
+
+    /// A capability, or whatever else is in its slot.
+    pub fn read_capability(&self, slot: u32) -> Capability {
+        self.capabilities.read(slot)
+    }
+
+    /// Frees the slot of a capability, if it is still its own. What was lent by it counts no more.
+    pub fn free_capability(&self, slot: u32, number: u32) {
+        let _slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.capabilities.read(slot).number == number {
+            self.capabilities.number(slot).store(0, Ordering::SeqCst);
+        }
+    }
+
+    /// Lends rights on objects: on all of them or, with an error, on none that was not lent before. Loans of capabilities
+    /// that are over give way. Afterwards the agent is to be told ([`Self::set_lent`]).
+    pub fn lend(&self, loans: &[(RuleKey, Loan)], now_ns: u64) -> Result<(), WriteError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let put_all = || loans.iter().try_for_each(|(key, loan)| self.lend_one(key, loan, now_ns));
+        put_all().inspect_err(|_| {
+            for (key, loan) in loans {
+                // What cannot be taken away counts only while its capability is in force, which it will not be.
+                let _ = self.unlend_one(key, loan.number);
+            }
+        })
+    }
+
+    fn lend_one(&self, key: &RuleKey, loan: &Loan, now_ns: u64) -> Result<(), WriteError> {
+        let mut lent: Lent = get(&self.lent, key).unwrap_or_default();
+        let is_over = |old: &Loan| {
+            let lender = (old.rights != 0).then(|| self.read_capability(old.slot));
+            lender.is_none_or(|lender| {
+                let over = lender.state == C_REVOKED || lender.until_ns <= now_ns;
+                lender.number != old.number || over
+            })
+        };
+        let place = lent.loans.iter().position(is_over).ok_or(WriteError::Lenders)?;
+        lent.loans[place] = *loan;
+        // The hint, without which nobody looks, before what is to be seen.
+        self.hints.set(key);
+        put(&self.lent, Table::Lent, key, &lent)
+    }
+
+    /// Makes an agent's programs look for what is lent, and what was decided about it worthless.
+    pub fn set_lent(&self, slot: u32, flags: u32, generation: u64) {
+        let s = self.agents.slot(slot);
+        s.flags().fetch_or(flags | F_LENT, Ordering::SeqCst);
+        s.generation().store(generation, Ordering::SeqCst);
+    }
+
+    /// Takes the loans of a capability on these objects away.
+    pub fn unlend(&self, keys: &[RuleKey], number: u32) -> Result<(), WriteError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.iter().try_for_each(|key| self.unlend_one(key, number))
+    }
+
+    fn unlend_one(&self, key: &RuleKey, number: u32) -> Result<(), WriteError> {
+        let Some(mut lent) = get::<_, Lent>(&self.lent, key) else { return Ok(()) };
+        for loan in lent.loans.iter_mut().filter(|loan| loan.number == number) {
+            *loan = Loan::default();
+        }
+        match lent.loans.iter().any(|loan| loan.rights != 0) {
+            true => put(&self.lent, Table::Lent, key, &lent),
+            false => remove(&self.lent, Table::Lent, key),
+        }
+    }
+
+    /// Forgets capabilities and loans that a daemon left behind that ended in the middle. `holder` tells whom the capability with
+    /// a number in a slot is lent to, if anybody knows of it. Gives the highest number found, which nobody may be given again.
+    pub fn sweep_capabilities(&self, holder: impl Fn(u32, u32) -> Option<u32>) -> Result<u32, WriteError> {
+        let mut highest = 0;
+        for slot in 1..MAX_CAPABILITIES {
+            let found = self.read_capability(slot);
+            highest = highest.max(found.number);
+            if found.number != 0 && holder(slot, found.number) != Some(found.agent) {
+                self.free_capability(slot, found.number);
+            }
+        }
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys: Vec<RuleKey> = self.lent.keys().filter_map(|key| RuleKey::read_from_bytes(&key).ok()).collect();
+        for key in keys {
+            let lent: Lent = get(&self.lent, &key).unwrap_or_default();
+            for loan in lent.loans.iter().filter(|loan| loan.rights != 0) {
+                highest = highest.max(loan.number);
+                if holder(loan.slot, loan.number) != Some(key.agent) {
+                    self.unlend_one(&key, loan.number)?;
+                }
+            }
+        }
+        Ok(highest)
+    }
+
+    /// What is lent on an object, for `inspect` and tests.
+    pub fn lent(&self, key: &RuleKey) -> Option<Lent> {
+        get(&self.lent, key)
     }
 
     /// The rule on an object, for `inspect` and tests.

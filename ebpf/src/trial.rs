@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use agentd_abi::{Agent, Identity, NAME_BYTES, NameKey, Object, Rule, RuleKey};
+use agentd_abi::{Agent, Capability, Identity, Lent, NAME_BYTES, NameKey, Object, Rule, RuleKey};
 use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::{MemberAttr, Struct};
 use libbpf_rs::{HasSize, MapCore, MapFlags, ProgramInput};
@@ -143,12 +143,22 @@ impl Trial {
         self.put("names", key, rule)
     }
 
+    /// Puts a capability into a slot.
+    pub fn put_capability(&self, slot: u32, capability: &Capability) -> Result<(), LoadTrialError> {
+        self.put("capabilities", &slot, capability)
+    }
+
+    /// Says what is lent on an object; a rule on it sets the hint.
+    pub fn put_lent(&self, key: &RuleKey, lent: &Lent) -> Result<(), LoadTrialError> {
+        self.put("lent", key, lent)
+    }
+
     /// Takes all rules away.
     pub fn clear_rules(&self) -> Result<(), LoadTrialError> {
         for key in self.map("rules")?.keys().filter_map(|key| RuleKey::read_from_bytes(&key).ok()) {
             self.put("hints", &key.hint().0, &0u64)?;
         }
-        for table in ["rules", "names"] {
+        for table in ["rules", "lent", "names"] {
             let map = self.map(table)?;
             let keys: Vec<Vec<u8>> = map.keys().collect();
             for key in keys {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use agentd_abi::*;
-use agentd_ebpf::{AgentsCgroup, Domains, Identifier, Kernel, Limits, Options, Origin, Trial, unpin_all};
+use agentd_ebpf::{AgentsCgroup, Domains, Identifier, Kernel, Limits, Options, Origin, Trial, TrialLevel, unpin_all};
 
 /// A directory that is gone with its owner.
 struct Gone(PathBuf);
@@ -55,6 +55,9 @@ layout! {
     "agentd_object": Object { dev, reserved, ino }
     "agentd_rule_key": RuleKey { agent, dev, ino }
     "agentd_rule": Rule { allow, deny, flags, allow_id, deny_id, reserved, expires_ns }
+    "agentd_capability": Capability { number, state, agent, reserved, from_ns, until_ns }
+    "agentd_loan": Loan { rights, slot, number, object }
+    "agentd_lent": Lent { loans }
     "agentd_name_key": NameKey { agent, dev, parent, name }
     "agentd_config": Config { abi_version, agents_level, agents_cgroup, build, loaded_ns }
     "agentd_net_key": NetKey { prefix_bits, agent, addr }
@@ -79,6 +82,63 @@ fn the_mirror_is_what_the_compiler_made_of_the_header() {
         let members: Vec<(String, usize)> = members.iter().map(|(name, at)| ((*name).to_owned(), *at)).collect();
         assert_eq!(found.members, members, "members of {name}");
     }
+}
+
+#[test]
+fn a_loan_counts_while_its_capability_is_in_force_and_in_its_time() {
+    const AGENT: u32 = 5;
+    let trial = Trial::load(false).unwrap();
+    let levels: Vec<TrialLevel> = [30, 20, 10]
+        .map(|ino| TrialLevel { object: Some(Object { dev: 1, reserved: 0, ino }), name: Some(b"x".to_vec()) })
+        .into();
+    let file = RuleKey { agent: AGENT, dev: 1, ino: 30 };
+    // Anything that sets the hint.
+    trial.put_rule(&file, &Rule { expires_ns: NEVER, ..Rule::default() }).unwrap();
+    let loan = |rights, slot, number| Loan { rights, slot, number, object: file.object() };
+    let held = |number, state| Capability { number, state, agent: AGENT, reserved: 0, from_ns: 0, until_ns: NEVER };
+    let lend = |loans: &[Loan]| {
+        let mut lent = Lent::default();
+        lent.loans[..loans.len()].copy_from_slice(loans);
+        trial.put_lent(&file, &lent).unwrap();
+    };
+    let ask = |want| {
+        let answer = trial.decide(AGENT, 0, &levels, want, false).unwrap();
+        (answer.refused, answer.reason, answer.rule_id)
+    };
+    lend(&[loan(READ | WRITE, 3, 9)]);
+    let nothing = (READ, WHY_NOTHING_FOUND, 0);
+    for (number, state, from_ns, until_ns, wanted) in [
+        (9, C_IN_FORCE, 0, NEVER, (0, 0, 0)),
+        (9, C_PREPARED, 0, NEVER, nothing),
+        (9, C_REVOKED, 0, NEVER, (READ, WHY_REVOKED, 9)),
+        (9, C_IN_FORCE, 0, 1, (READ, WHY_ENDED, 9)),
+        (9, C_IN_FORCE, NEVER - 1, NEVER, (READ, WHY_NOT_YET, 9)),
+        // The slot is another's by now.
+        (10, C_IN_FORCE, 0, NEVER, nothing),
+        (0, C_IN_FORCE, 0, NEVER, nothing),
+    ] {
+        trial.put_capability(3, &Capability { from_ns, until_ns, ..held(number, state) }).unwrap();
+        assert_eq!(ask(READ), wanted, "{number} {state} {from_ns} {until_ns}");
+    }
+    trial.put_capability(3, &Capability { agent: 6, ..held(9, C_IN_FORCE) }).unwrap();
+    assert_eq!(ask(READ), nothing, "it is lent to another agent");
+    trial.put_capability(3, &held(9, C_IN_FORCE)).unwrap();
+    lend(&[Loan { object: 1, ..loan(READ | WRITE, 3, 9) }]);
+    assert_eq!(ask(READ), nothing, "it is lent on another object");
+    lend(&[loan(READ | WRITE, 3, 9)]);
+    assert_eq!(ask(READ | EXEC), (EXEC, WHY_NOTHING_FOUND, 0), "no more than was lent");
+    // Another one adds to it, and its end takes nothing from the first.
+    lend(&[loan(READ | WRITE, 3, 9), loan(EXEC, 4, 12)]);
+    trial.put_capability(4, &held(12, C_IN_FORCE)).unwrap();
+    assert_eq!(ask(READ | EXEC), (0, 0, 0));
+    trial.put_capability(4, &held(12, C_REVOKED)).unwrap();
+    assert_eq!((ask(READ), ask(EXEC)), ((0, 0, 0), (EXEC, WHY_REVOKED, 12)));
+    // A denial above does not reach below what was lent; one on the same object wins over it.
+    let denies = Rule { deny: READ, deny_id: 2, expires_ns: NEVER, ..Rule::default() };
+    trial.put_rule(&RuleKey { agent: AGENT, dev: 1, ino: 20 }, &denies).unwrap();
+    assert_eq!(ask(READ), (0, 0, 0));
+    trial.put_rule(&file, &denies).unwrap();
+    assert_eq!(ask(READ), (READ, WHY_RULE, 2));
 }
 
 #[test]

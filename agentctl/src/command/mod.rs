@@ -4,6 +4,7 @@ pub(crate) mod attach;
 pub(crate) mod audit;
 pub(crate) mod budget;
 pub(crate) mod canary;
+pub(crate) mod capability;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod inspect;

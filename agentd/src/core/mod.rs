@@ -237,6 +237,8 @@ impl Core {
             Event::AgentPaused { by: Principal::User { .. }, .. }
             | Event::AgentResumed { by: Principal::User { .. }, .. }
             | Event::AgentSignalled { by: Principal::User { .. }, .. }
+            | Event::CapabilityGranted { by: Principal::User { .. }, .. }
+            | Event::CapabilityRevoked { by: Principal::User { .. }, .. }
             | Event::BudgetToppedUp { by: Principal::User { .. }, .. } => None,
             _ => event.agent().and_then(|agent| self.state.agent(agent)).map(|agent| agent.request),
         }

@@ -24,6 +24,7 @@ pub fn adopt(host: &Arc<Host>, world: &World, boot_id: &str) -> usize {
     for started in live.iter().filter_map(|agent| agent.started.as_ref()).filter(|s| s.boot_id == boot_id) {
         host.slots.adopt(started.slot);
     }
+    settle_capabilities(host, &state);
     let adopted = live.iter().filter(|agent| adopt_one(host, world, boot_id, agent)).count();
     let state = world.state();
     let registered = host.enforcer.registered();
@@ -53,6 +54,29 @@ fn forget_berths(host: &Host, state: &State) {
             if number.is_some_and(|number| number >= state.next_number()) {
                 remove_traces(&entry.path());
             }
+        }
+    }
+}
+
+/// Makes the kernel what the journal says of capabilities: one that was granted or taken back and not yet told to the kernel
+/// is now; what never got into the journal is forgotten, and its number is not given to another.
+fn settle_capabilities(host: &Host, state: &State) {
+    let known = |slot, number| {
+        let known = state.capability(number).filter(|known| known.grant.slot == slot)?;
+        is_live(state, known.agent).then_some(known)
+    };
+    match host.enforcer.sweep(&|slot, number| known(slot, number).map(|known| known.agent)) {
+        Ok(highest) => host.capabilities.begin_above(highest),
+        Err(error) => {
+            // What is left of it could count as another's one day, so there is none.
+            tracing::error!(error = crate::errors::one_line(&error), "nothing can be lent until agentd starts again");
+            host.capabilities.end();
+        }
+    }
+    for capability in state.capabilities() {
+        let (slot, number) = (capability.grant.slot, capability.grant.capability);
+        if known(slot, number).is_some() {
+            host.enforcer.set_capability(slot, number, capability.revoked.is_none());
         }
     }
 }

@@ -7,6 +7,7 @@
 mod adopt;
 mod berths;
 mod launcher;
+mod lending;
 mod performer;
 mod poll;
 mod slots;
@@ -25,6 +26,7 @@ use agentd_world::Agent;
 pub use adopt::adopt;
 pub use berths::Reserved;
 pub use launcher::{Plan, Preparation};
+pub use lending::{LendError, Lending};
 pub use performer::HostPerformer;
 pub use poll::begin as begin_polling;
 pub use slots::Slots;
@@ -59,6 +61,7 @@ pub struct Host {
     limits: Mutex<()>,
     shims: Mutex<HashMap<AgentNumber, Shim>>,
     berths: berths::Berths,
+    capabilities: lending::Numbers,
     threads: threads::Threads,
 }
 
@@ -85,7 +88,21 @@ impl Host {
     pub fn new(places: Places, cgroups: Cgroups, enforcer: Arc<dyn Enforcer>, tiers: Tiers, uring_hook: bool) -> Host {
         let (shims, berths, slots) = (Mutex::default(), berths::Berths::new(), Slots::default());
         let (launching, limits, threads) = (Mutex::default(), Mutex::default(), threads::Threads::default());
-        Host { places, cgroups, enforcer, tiers, uring_hook, slots, launching, limits, shims, berths, threads }
+        let capabilities = lending::Numbers::default();
+        Host {
+            places,
+            cgroups,
+            enforcer,
+            tiers,
+            uring_hook,
+            slots,
+            launching,
+            limits,
+            shims,
+            berths,
+            capabilities,
+            threads,
+        }
     }
 
     /// What confines an agent beside the kernel programs, on this host.
@@ -115,6 +132,12 @@ impl Host {
     /// A stream to an agent's terminal or pipes, for somebody who looks in.
     pub fn attach(&self, agent: AgentNumber) -> Result<OwnedFd, AttachError> {
         self.with_shim(agent, |shim| shim.attach(Pace::ClientDrops))
+    }
+
+    /// Has an agent's shim keep a file open for as long as the agent lives.
+    fn hold(&self, agent: AgentNumber, file: &OwnedFd) -> Result<(), AttachError> {
+        let held = self.with_shim(agent, |shim| shim.hold(file))?;
+        held.wait().map_err(|source| AttachError::Io { agent, source })
     }
 
     /// CPU time used by a live agent: the kernel programs' account, or the cgroup's where there is none.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use agentd_model::{AgentNumber, Duration, Effect};
+use agentd_model::{AgentNumber, CapabilityNumber, Duration, Effect};
 use agentd_world::State;
 
 use super::Host;
@@ -30,6 +30,16 @@ impl HostPerformer {
     }
 }
 
+impl HostPerformer {
+    fn set_capability(&self, state: &State, capability: CapabilityNumber, in_force: bool) {
+        let Some(found) = state.capability(capability) else { return };
+        if !self.host.enforcer.set_capability(found.grant.slot, capability, in_force) {
+            // Its agent has ended, and its slot with it; else this is a bug, and `capability list` says "unknown".
+            tracing::warn!(%capability, in_force, "the kernel does not know the capability");
+        }
+    }
+}
+
 impl Performer for HostPerformer {
     fn expect(&mut self, ticket: LaunchTicket) {
         self.tickets.insert(ticket.agent, ticket);
@@ -49,6 +59,8 @@ impl Performer for HostPerformer {
             Effect::Freeze { agent } => report(agent, "freeze", self.host.freeze(agent)),
             Effect::Thaw { agent } => report(agent, "thaw", self.host.cgroups.of(agent).thaw()),
             Effect::SetCpuLimit { agent, limit } => self.set_cpu(state, agent, limit),
+            Effect::PutInForce { capability } => self.set_capability(state, capability, true),
+            Effect::TakeBack { capability } => self.set_capability(state, capability, false),
             Effect::Signal { agent, signal } => {
                 report(agent, "signal", self.host.with_shim(agent, |shim| shim.signal(signal)));
             }

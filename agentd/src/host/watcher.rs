@@ -87,6 +87,10 @@ pub(super) fn release(host: Arc<Host>, world: World, agent: AgentNumber, started
             }
         }
         slot.into_iter().for_each(|slot| host.slots.give_back(slot));
+        let state = world.state();
+        for lent in state.capabilities().filter(|capability| capability.agent == agent) {
+            host.enforcer.forget(lent.grant.slot, lent.grant.capability, agent, &[]);
+        }
         let _ = std::fs::remove_dir_all(host.places.agent_runtime(agent));
     };
     if let Err(error) = std::thread::Builder::new().name(format!("release-{agent}")).spawn(body) {

@@ -4,16 +4,20 @@
 //! and never wait: a shim that does not read is reported as such. Events come as lines of JSON, so a watch can be turned
 //! into a stream for an asynchronous reader ([`ShimWatch::into_stream`], [`ShimEvent::parse`]).
 
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::messages::{Command, ExitRecord, Pace, ShimStatus};
 use super::passing::{Channel, Wait, send_line};
+
+/// How long a shim may take for what it does at once.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a shim tells.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +104,14 @@ impl Shim {
         attach(self.stream.as_fd(), pace)
     }
 
+    /// Has the shim keep a file open as long as it lives, as it does with what the rules name. It does once [`Held::wait`]
+    /// returns.
+    pub fn hold(&self, file: &OwnedFd) -> io::Result<Held> {
+        let (ours, theirs) = UnixStream::pair()?;
+        send_line(self.stream.as_fd(), &Command::Hold, &[file.as_fd(), theirs.as_fd()], Wait::Never)?;
+        Ok(Held(ours))
+    }
+
     /// Sends a signal to the process group of the agent's program.
     pub fn signal(&self, signal: u8) -> io::Result<()> {
         self.send(Command::Signal { signal })
@@ -133,6 +145,18 @@ impl Shim {
     /// Collects the ended shim, where it is this process's child; for after the end of the events, and then brief.
     pub fn reap(&mut self) -> io::Result<()> {
         self.child.take().map_or(Ok(()), |mut child| child.wait().map(drop))
+    }
+}
+
+/// A file on its way to a shim.
+#[derive(Debug)]
+pub struct Held(UnixStream);
+
+impl Held {
+    /// Waits until the shim has it.
+    pub fn wait(mut self) -> io::Result<()> {
+        self.0.set_read_timeout(Some(PATIENCE))?;
+        self.0.read_exact(&mut [0])
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Gate,
     /// The socket that comes with this line is an attach stream.
     Attach { pace: Pace },
+    /// Keep the file that comes with this line open, and write a byte to the socket that comes after it.
+    Hold,
     /// Send a signal to the program's process group.
     Signal { signal: u8 },
     /// Resize the pty.

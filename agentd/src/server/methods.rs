@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::caller::Caller;
 use super::connection::Answer;
 use super::views::{agent_view, budget_view, daemon_view};
-use super::{Service, audit, why, worlds};
+use super::{Service, audit, capability, why, worlds};
 use crate::assemble::{Assembled, assemble};
 use crate::core::{CommandError, LaunchTicket};
 use crate::host::{Plan, Preparation};
@@ -49,6 +49,12 @@ pub(super) async fn call(method: Method, caller: Caller, service: &Service) -> R
         },
         Method::BudgetShow(params) => show(&budget_view(&*find(&params.agent, caller, service)?, service)),
         Method::BudgetTopUp(params) => top_up(&params, caller, service).await,
+        Method::CapabilityGrant(params) => capability::grant(params, caller, service).await,
+        Method::CapabilityList { agent } => capability::list(agent.as_deref(), caller, service),
+        Method::CapabilityShow { capability } => capability::show(capability, caller, service),
+        Method::CapabilityRevoke { capability, reason } => {
+            capability::revoke(capability, reason, caller, service).await
+        }
         Method::Why(params) => explain(&params, caller, service),
         Method::AuditRead(params) => {
             let agent = audit_of(params.agent.as_deref(), caller, service)?;
@@ -71,7 +77,7 @@ pub(super) fn to_value(value: &impl Serialize) -> Result<Value, ErrorObject> {
 }
 
 /// The agent that is meant, if the caller may see it.
-fn find(text: &str, caller: Caller, service: &Service) -> Result<Arc<Agent>, ErrorObject> {
+pub(super) fn find(text: &str, caller: Caller, service: &Service) -> Result<Arc<Agent>, ErrorObject> {
     let state = service.world.state();
     let found = state.find(text);
     match found {
@@ -140,12 +146,14 @@ pub(crate) async fn start(
 }
 
 /// A refusal of the world, with its exit code and a way on.
-fn refused(error: CommandError) -> ErrorObject {
+pub(super) fn refused(error: CommandError) -> ErrorObject {
     let hint = match &error {
         CommandError::Refused(Refusal::NameInUse { name, .. }) => Some(format!("agentctl inspect {name}")),
         CommandError::Refused(Refusal::Phase { name, .. }) => Some(format!("agentctl inspect {name}")),
         CommandError::Refused(Refusal::NoBudget { name }) => Some(format!("agentctl budget show {name}")),
         CommandError::Refused(Refusal::Full { .. }) => Some("agentctl ps".to_owned()),
+        CommandError::Refused(Refusal::NoCapability { .. }) => Some("agentctl capability list".to_owned()),
+        CommandError::Refused(Refusal::Revoked { record, .. }) => Some(format!("agentctl why {record}")),
         _ => None,
     };
     let object = ErrorObject::from_error(ErrorCode::Failed, &error);

@@ -9,6 +9,7 @@
 
 mod audit;
 mod caller;
+mod capability;
 mod connection;
 mod methods;
 mod peer;

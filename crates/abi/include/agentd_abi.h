@@ -10,12 +10,15 @@
 #ifndef AGENTD_ABI_H
 #define AGENTD_ABI_H
 
-#define AGENTD_ABI_VERSION 1
+#define AGENTD_ABI_VERSION 2
 
 /* Limits. Reaching one is an error that names it; nothing is ever dropped silently. */
 #define AGENTD_MAX_AGENTS 1024		/* slots in `agents`; slot 0 is never used */
 #define AGENTD_MAX_RULES 131072		/* entries in `rules`, all agents together */
 #define AGENTD_MAX_NAMES 131072		/* entries in `names`, all agents together */
+#define AGENTD_MAX_LENT 131072		/* entries in `lent`, all agents together */
+#define AGENTD_MAX_CAPABILITIES 65536	/* slots in `capabilities`; slot 0 is never used */
+#define AGENTD_LENDERS 4		/* capabilities that lend rights on one object to one agent */
 #define AGENTD_MAX_NETS 16384		/* entries in `nets`, all agents together */
 #define AGENTD_MAX_DEPTH 64		/* directory levels and mounts walked; deeper is denied */
 #define AGENTD_CACHE_SLOTS 65536	/* entries in `decisions` (1 MiB) */
@@ -46,6 +49,7 @@ struct agentd_identity {
 #define AGENTD_F_FILE_RULES 1		/* some rule sits on something that is not a directory */
 #define AGENTD_F_NAMES 2		/* some rule is about a name */
 #define AGENTD_F_URING_DENIED 4		/* kept for the report: io_uring is refused by seccomp, not by hook */
+#define AGENTD_F_LENT 8			/* some right was lent, so what is open is asked about again at every use */
 
 /*
  * One agent. Value of the array `agents`, index is the slot. The daemon writes the upper part, the kernel the lower
@@ -116,6 +120,41 @@ struct agentd_rule {
 	__u32 deny_id;
 	__u32 reserved;
 	__u64 expires_ns;		/* bpf_ktime_get_ns() from which the rule no longer allows; ~0: never */
+};
+
+/* agentd_capability.state; what is not there is not allowed. */
+#define AGENTD_C_PREPARED 0		/* not in force yet: the journal does not have it */
+#define AGENTD_C_IN_FORCE 1
+#define AGENTD_C_REVOKED 2
+
+/*
+ * One capability. Value of the array `capabilities`, index is its slot; written by the daemon through a mapping, `state`
+ * in one store, which every processor sees with its next decision. Times are of bpf_ktime_get_ns().
+ */
+struct agentd_capability {
+	__u32 number;			/* 0: the slot is free. Never used twice while the journal lives */
+	__u32 state;
+	__u32 agent;			/* agentd_agent.number of its holder */
+	__u32 reserved;
+	__u64 from_ns;			/* it allows from then on */
+	__u64 until_ns;			/* and no longer than until then; ~0: without end */
+};
+
+/*
+ * What a capability lends on one object. It counts only while its slot holds that number for that agent, and if `object`
+ * is (ino ^ ino >> 32 ^ dev * 0x9e3779b1) of the object that is asked about: memory of a hash is used again while a
+ * program still looks at it.
+ */
+struct agentd_loan {
+	__u32 rights;			/* 0: unused */
+	__u32 slot;
+	__u32 number;
+	__u32 object;
+};
+
+/* Value of the hash `lent`; its key is that of a rule, whose hint it shares. */
+struct agentd_lent {
+	struct agentd_loan loans[AGENTD_LENDERS];
 };
 
 /*
@@ -208,6 +247,10 @@ enum agentd_reason {
 	AGENTD_WHY_STRANGER = 8,	/* the other process is not of this agent */
 	AGENTD_WHY_EXPIRED = 9,		/* the rule that allowed it has expired */
 	AGENTD_WHY_NAMES_VARY = 10,	/* one object answers to many spellings there, and rules about names are about one */
+	/* A capability would have allowed it; rule_id is its number. */
+	AGENTD_WHY_ENDED = 11,		/* its time is over */
+	AGENTD_WHY_REVOKED = 12,
+	AGENTD_WHY_NOT_YET = 13,	/* its time has not come */
 };
 
 /* Which call. The names are those of the hooks; docs give the system calls. */
@@ -245,6 +288,7 @@ enum agentd_hook {
 	AGENTD_H_SOCKET = 31,		/* a family or type that cannot be checked */
 	AGENTD_H_KEYS = 32,
 	AGENTD_H_UNIX = 33,		/* connection or message to a unix socket outside the agent */
+	AGENTD_H_USE = 34,		/* reading or writing what is open, after rights were lent */
 };
 
 /*

@@ -17,7 +17,7 @@ pub use event::{Event, ParseError};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of the layout below; the loader refuses pinned maps of another one.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Slots in the array `agents`; slot 0 is never used.
 pub const MAX_AGENTS: u32 = 1024;
@@ -25,6 +25,12 @@ pub const MAX_AGENTS: u32 = 1024;
 pub const MAX_RULES: u32 = 131_072;
 /// Entries in the hash `names`, all agents together.
 pub const MAX_NAMES: u32 = 131_072;
+/// Entries in the hash `lent`, all agents together.
+pub const MAX_LENT: u32 = 131_072;
+/// Slots in the array `capabilities`; slot 0 is never used.
+pub const MAX_CAPABILITIES: u32 = 65_536;
+/// Capabilities that lend rights on one object to one agent.
+pub const LENDERS: usize = 4;
 /// Entries in the trie `nets`, all agents together.
 pub const MAX_NETS: u32 = 16_384;
 /// Directory levels and mounts that are walked; deeper is denied.
@@ -61,7 +67,15 @@ pub const F_FILE_RULES: u32 = 1;
 pub const F_NAMES: u32 = 2;
 /// [`Agent::flags`]: io_uring is refused by seccomp, not by hook.
 pub const F_URING_DENIED: u32 = 4;
+/// [`Agent::flags`]: some right was lent, so what is open is asked about again at every use.
+pub const F_LENT: u32 = 8;
+
 impl RuleKey {
+    /// The object of this key as a loan repeats it.
+    pub fn object(&self) -> u32 {
+        (self.ino as u32) ^ ((self.ino >> 32) as u32) ^ self.dev.wrapping_mul(0x9e37_79b1)
+    }
+
     /// The bit of `hints` for this key: the word and the mask in it.
     pub fn hint(&self) -> (u32, u64) {
         let at = u64::from(self.dev) << 32 | u64::from(self.agent);
@@ -77,6 +91,12 @@ impl RuleKey {
 pub const R_NAMES: u32 = 1;
 /// [`Rule::flags`]: no rename from or to this directory or name, no removal of the object, no symbolic link of the name.
 pub const R_KEEP: u32 = 2;
+/// [`Capability::state`]: the journal does not have it yet.
+pub const C_PREPARED: u32 = 0;
+/// [`Capability::state`]: in force between its two times.
+pub const C_IN_FORCE: u32 = 1;
+/// [`Capability::state`]: taken back.
+pub const C_REVOKED: u32 = 2;
 /// [`NameKey::dev`] of a pattern that holds anywhere.
 pub const ANYWHERE: u32 = u32::MAX;
 /// [`Rule::expires_ns`] of a rule that never expires.
@@ -187,6 +207,46 @@ pub struct Rule {
     pub reserved: u32,
     /// Monotonic nanoseconds from which `allow` no longer holds; [`NEVER`].
     pub expires_ns: u64,
+}
+
+/// One capability: value of the array `capabilities`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Capability {
+    /// 0: the slot is free.
+    pub number: u32,
+    /// `C_…`
+    pub state: u32,
+    /// [`Agent::number`] of its holder.
+    pub agent: u32,
+    /// Always 0.
+    pub reserved: u32,
+    /// Monotonic nanoseconds from which it allows.
+    pub from_ns: u64,
+    /// Monotonic nanoseconds from which it no longer does; [`NEVER`].
+    pub until_ns: u64,
+}
+
+/// What a capability lends on one object; it counts only while its slot holds that number for that agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Loan {
+    /// 0: unused.
+    pub rights: u32,
+    /// Index in `capabilities`.
+    pub slot: u32,
+    /// [`Capability::number`].
+    pub number: u32,
+    /// [`RuleKey::object`] of the object that it is on.
+    pub object: u32,
+}
+
+/// Value of the hash `lent`; its key is that of a rule, whose hint it shares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Lent {
+    /// Unused ones have no rights.
+    pub loans: [Loan; LENDERS],
 }
 
 /// Key of the hash `names`: a name that is ruled whether or not it exists.
@@ -318,8 +378,14 @@ pub const WHY_GUARD: u32 = 7;
 pub const WHY_STRANGER: u32 = 8;
 /// The rule that allowed it has expired.
 pub const WHY_EXPIRED: u32 = 9;
-/// See [`WHY_RULE`].
+/// One object answers to many spellings there, and rules about names are about one.
 pub const WHY_NAMES_VARY: u32 = 10;
+/// A capability would have allowed it, and its time is over.
+pub const WHY_ENDED: u32 = 11;
+/// A capability would have allowed it, and was taken back.
+pub const WHY_REVOKED: u32 = 12;
+/// A capability would allow it, and its time has not come.
+pub const WHY_NOT_YET: u32 = 13;
 
 /// A refused file access: `levels` names, each with its NUL, from the object up to the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

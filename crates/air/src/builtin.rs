@@ -85,6 +85,13 @@ const EFFECTS: &[(&str, &str, &str, bool, &str)] = &[
         "give an agent more CPU time",
     ),
     (
+        "sys/host.revoke@1",
+        r#"{"record":[["capability","nat"],["reason","text"]]}"#,
+        r#"{"record":[["record","nat"]]}"#,
+        true,
+        "take back rights that were lent to an agent",
+    ),
+    (
         "sys/host.notify@1",
         r#"{"record":[["subject","text"],["body","text"],["agent",{"option":"nat"}]]}"#,
         r#"{"record":[["record","nat"]]}"#,
@@ -131,6 +138,14 @@ const SCHEMAS: &[(&str, &str)] = &[
     (
         "sys/agent-lost@1",
         r#"{"record":[["agent","nat"],["name","text"],["reason","text"],["record","nat"],["wall","time"]]}"#,
+    ),
+    (
+        "sys/capability-granted@1",
+        r#"{"record":[["agent","nat"],["name","text"],["capability","nat"],["rights","text"],["by","text"],["record","nat"],["wall","time"]]}"#,
+    ),
+    (
+        "sys/capability-revoked@1",
+        r#"{"record":[["agent","nat"],["name","text"],["capability","nat"],["reason","text"],["by","text"],["record","nat"],["wall","time"]]}"#,
     ),
     (
         "sys/program-run@1",

@@ -123,7 +123,9 @@ fn scope_covers(scope: &Scope, kind: &Name, params: &Value) -> Result<(), String
         }
         // Names are the host's to know; its adapter asks.
         (Scope::Agents(_), name) if name.starts_with("host.") => Ok(()),
-        (Scope::Any, "http" | "exec" | "llm" | "host.freeze" | "host.thaw" | "host.kill" | "host.grant") => {
+        (Scope::Any, "http" | "exec" | "llm") => Err("it needs a scope for this kind of effect".into()),
+        // Whatever is done to agents, but for words about them.
+        (Scope::Any, name) if name.starts_with("host.") && name != "host.notify" => {
             Err("it needs a scope for this kind of effect".into())
         }
         (Scope::Any, _) => Ok(()),

@@ -47,6 +47,14 @@ pub fn project(record: &Record<Event>, name_of: impl Fn(AgentNumber) -> Option<S
         }
         Event::AgentPaused { agent, by } => ("agent-paused", vec![number(agent), name(agent), text(&by.to_string())]),
         Event::AgentResumed { agent, by } => ("agent-resumed", vec![number(agent), name(agent), text(&by.to_string())]),
+        Event::CapabilityGranted { agent, grant, by } => {
+            let (capability, rights) = (Value::Nat(u64::from(grant.capability.0)), text(&grant.rights()));
+            ("capability-granted", vec![number(agent), name(agent), capability, rights, text(&by.to_string())])
+        }
+        Event::CapabilityRevoked { agent, capability, reason, by } => {
+            let capability = Value::Nat(u64::from(capability.0));
+            ("capability-revoked", vec![number(agent), name(agent), capability, text(reason), text(&by.to_string())])
+        }
         Event::AgentExited { agent, status, spent } => {
             let fields = vec![number(agent), name(agent), text(&status.to_string()), Value::Duration(spent.0)];
             ("agent-exited", fields)

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentNumber, Duration};
+use crate::{AgentNumber, CapabilityNumber, Duration};
 
 /// Something for an adapter to do. All are idempotent: doing one twice is doing it once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,16 @@ pub enum Effect {
         agent: AgentNumber,
         /// New limit.
         limit: Duration,
+    },
+    /// Let a capability count: the journal has it.
+    PutInForce {
+        /// Which.
+        capability: CapabilityNumber,
+    },
+    /// Let a capability count no more.
+    TakeBack {
+        /// Which.
+        capability: CapabilityNumber,
     },
     /// Send a signal to the agent's first program.
     Signal {

@@ -8,8 +8,8 @@ use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AgentName, AgentNumber, AgentSpec, Duration, Entropy, ExitStatus, Gap, Hash, Principal, PublicKey, Rights, Tiers,
-    WorldId,
+    AgentName, AgentNumber, AgentSpec, CapabilityNumber, Duration, Entropy, ExitStatus, Gap, Grant, Hash, Principal,
+    PublicKey, Rights, Tiers, WorldId,
 };
 
 /// Position of a record in the journal, from 1.
@@ -294,6 +294,35 @@ pub enum Event {
         #[n(3)]
         by: Principal,
     },
+    /// Somebody lent the agent rights; the kernel lets them count from here on.
+    #[n(21)]
+    CapabilityGranted {
+        /// To whom.
+        #[n(0)]
+        agent: AgentNumber,
+        /// What, and until when.
+        #[n(1)]
+        grant: Box<Grant>,
+        /// By whom.
+        #[n(2)]
+        by: Principal,
+    },
+    /// Somebody took rights back that were lent.
+    #[n(22)]
+    CapabilityRevoked {
+        /// From whom.
+        #[n(0)]
+        agent: AgentNumber,
+        /// Which.
+        #[n(1)]
+        capability: CapabilityNumber,
+        /// Why.
+        #[n(2)]
+        reason: String,
+        /// By whom.
+        #[n(3)]
+        by: Principal,
+    },
     /// The state was saved, so that opening the journal may begin here.
     #[n(19)]
     StateSaved {
@@ -315,6 +344,8 @@ impl Event {
             | Event::AgentPaused { by, .. }
             | Event::AgentResumed { by, .. }
             | Event::AgentSignalled { by, .. }
+            | Event::CapabilityGranted { by, .. }
+            | Event::CapabilityRevoked { by, .. }
             | Event::OperatorsTold { by, .. } => Some(*by),
             _ => None,
         }
@@ -343,6 +374,8 @@ impl Event {
             | Event::AgentLost { agent, .. }
             | Event::AgentAdopted { agent }
             | Event::ProgramRun { agent, .. }
+            | Event::CapabilityGranted { agent, .. }
+            | Event::CapabilityRevoked { agent, .. }
             | Event::DenialsSuppressed { agent, .. } => Some(*agent),
         }
     }
@@ -420,6 +453,8 @@ pub enum Hook {
     Keys,
     #[n(33)]
     UnixSocket,
+    #[n(34)]
+    Use,
     /// A hook that this daemon does not know.
     #[n(0)]
     Unknown,
@@ -429,7 +464,7 @@ impl Hook {
     /// The hook with a number of the kernel contract.
     pub fn from_abi(number: u32) -> Hook {
         use Hook::*;
-        const ALL: [Hook; 34] = [
+        const ALL: [Hook; 35] = [
             Unknown,
             Open,
             Mknod,
@@ -464,6 +499,7 @@ impl Hook {
             Socket,
             Keys,
             UnixSocket,
+            Use,
         ];
         ALL.get(number as usize).copied().unwrap_or(Unknown)
     }
@@ -504,6 +540,7 @@ impl Hook {
             Hook::Socket => "make a socket of",
             Hook::Keys => "use keys",
             Hook::UnixSocket => "connect to",
+            Hook::Use => "go on using",
             Hook::Unknown => "do something unknown with",
         }
     }
@@ -544,6 +581,42 @@ pub enum DenialReason {
     /// The file system takes many spellings for one name, and the agent has rules about names.
     #[n(8)]
     NamesVary,
+    /// A capability that allowed it does so no more, or not yet.
+    #[n(9)]
+    Capability {
+        /// Which.
+        #[n(0)]
+        capability: CapabilityNumber,
+        /// Why not now.
+        #[n(1)]
+        because: NotInForce,
+    },
+}
+
+/// Why a capability allows nothing now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[cbor(index_only)]
+#[serde(rename_all = "snake_case")]
+pub enum NotInForce {
+    /// Its time is over.
+    #[n(0)]
+    Ended,
+    /// It was taken back.
+    #[n(1)]
+    Revoked,
+    /// Its time has not come.
+    #[n(2)]
+    NotYet,
+}
+
+impl fmt::Display for NotInForce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NotInForce::Ended => "has ended",
+            NotInForce::Revoked => "was taken back",
+            NotInForce::NotYet => "is not in force yet",
+        })
+    }
 }
 
 /// What an agent tried to reach.

@@ -11,6 +11,7 @@
 
 mod agent;
 mod budget;
+mod capability;
 mod effect;
 mod event;
 mod key;
@@ -20,8 +21,9 @@ mod tier;
 
 pub use agent::{AgentName, AgentNumber, AgentPhase, AgentSpec, ExitStatus, NameError, Principal, Terminal};
 pub use budget::{Budget, BudgetError, Duration, DurationError, Spend};
+pub use capability::{CapabilityNumber, Grant, Loan};
 pub use effect::Effect;
-pub use event::{Denial, DenialReason, DeniedObject, Event, Hook, Seq, Stamp};
+pub use event::{Denial, DenialReason, DeniedObject, Event, Hook, NotInForce, Seq, Stamp};
 pub use key::{Entropy, Hash, HexError, PublicKey, WorldId};
 pub use rights::{Rights, RightsError};
 pub use rule::{NetOps, NetRule, NetRuleError, Origin, PathRule};

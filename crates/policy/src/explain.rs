@@ -49,6 +49,9 @@ pub fn explain(agent: &AgentName, spec: &AgentSpec, denial: &Denial) -> Explanat
             vec![],
         ),
         DenialReason::Expired => (vec!["the rule that allowed it has expired".to_owned()], by_nothing(spec, denial).1),
+        DenialReason::Capability { capability, because } => {
+            (vec![format!("capability {capability}, which would allow it, {because}")], lend(agent, denial))
+        }
         DenialReason::Exhausted => (
             vec!["the CPU budget is spent; new programs, processes and files wait for more".to_owned()],
             vec![format!("agentctl budget topup {agent} cpu:10m")],
@@ -165,6 +168,16 @@ fn net_rule(hook: Hook, text: &str) -> Option<String> {
 fn spawn(spec: &AgentSpec, denial: &Denial, path: &str) -> String {
     let option = format!("{}:{path}", denial.right);
     format!("agentctl spawn --profile {} --allow {} -- COMMAND", word(&spec.profile), word(&option))
+}
+
+/// How it can be lent to the agent while it runs.
+fn lend(agent: &AgentName, denial: &Denial) -> Vec<String> {
+    let path = askable(denial);
+    let command = |path: String| {
+        let (path, rights) = (word(&path), denial.right);
+        format!("agentctl capability grant {agent} --path {path} --ops {rights} --duration 1h")
+    };
+    path.into_iter().map(command).collect()
 }
 
 /// The path that a rule would have to allow; `None` where it cannot be written. What does not exist yet cannot be

@@ -10,7 +10,6 @@
 
 #![forbid(unsafe_code)]
 
-mod path;
 mod suggest;
 
 pub mod builtin;
@@ -21,6 +20,7 @@ pub mod explain;
 pub mod generate;
 pub mod net;
 pub mod parse;
+pub mod path;
 pub mod profile;
 pub mod tiers;
 

@@ -28,10 +28,12 @@ mod world;
 
 pub use message::{ErrorCode, ErrorData, ErrorObject, Message, RequestId, notification, reply, reply_error, request};
 pub use method::{
-    AgentParams, AuditParams, LogsReply, Method, ProfileChoice, SignalParams, SpawnParams, SpawnReply, TerminalChoice,
-    TopUpParams, WaitReply, WhyParams,
+    AgentParams, AuditParams, GrantParams, LogsReply, Method, ProfileChoice, SignalParams, SpawnParams, SpawnReply,
+    TerminalChoice, TopUpParams, WaitReply, WhyParams,
 };
-pub use view::{AgentDetail, AgentView, BudgetView, DaemonView, ExplanationView, RecordView, TierView};
+pub use view::{
+    AgentDetail, AgentView, BudgetView, CapabilityView, DaemonView, ExplanationView, RecordView, TierView, TokenView,
+};
 pub use world::{
     AnswerParams, CellView, CellsParams, CopyParams, EffectView, KeyView, ProposalParams, ProposalView, ProposeParams,
     PruneParams, PruneView, ReceiptView, RecordParams, RecordedView, RecordsParams, ReplayView, SendParams,

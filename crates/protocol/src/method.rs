@@ -54,6 +54,31 @@ pub enum Method {
     /// More CPU time. Gives a [`crate::BudgetView`].
     #[serde(rename = "budget.topup")]
     BudgetTopUp(TopUpParams),
+    /// Lend an agent rights. Gives a [`crate::CapabilityView`].
+    #[serde(rename = "capability.grant")]
+    CapabilityGrant(GrantParams),
+    /// Capabilities, of one agent or of all. Gives a list of [`crate::CapabilityView`].
+    #[serde(rename = "capability.list")]
+    CapabilityList {
+        /// Name or number.
+        #[serde(default)]
+        agent: Option<String>,
+    },
+    /// One capability. Gives a [`crate::CapabilityView`] with its token.
+    #[serde(rename = "capability.show")]
+    CapabilityShow {
+        /// Its number.
+        capability: u32,
+    },
+    /// Take back what was lent. Gives a [`crate::CapabilityView`], once the kernel refuses.
+    #[serde(rename = "capability.revoke")]
+    CapabilityRevoke {
+        /// Its number.
+        capability: u32,
+        /// Why, in a line.
+        #[serde(default)]
+        reason: String,
+    },
     /// Why was that refused? Gives an [`crate::ExplanationView`].
     #[serde(rename = "why")]
     Why(WhyParams),
@@ -274,6 +299,21 @@ pub struct TopUpParams {
     pub agent: String,
     /// How much more, as `cpu:10m`.
     pub budget: String,
+}
+
+/// Parameters of `capability.grant`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantParams {
+    /// Name or number.
+    pub agent: String,
+    /// Files and directories, absolute or from the agent's working directory.
+    pub paths: Vec<String>,
+    /// Rights, as `read,write`.
+    pub ops: String,
+    /// How long, as `1h`; without it, until the agent ends.
+    #[serde(default)]
+    pub duration: Option<String>,
 }
 
 /// Parameters of `why`.

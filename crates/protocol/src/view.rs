@@ -3,7 +3,7 @@
 //! A field is never renamed or given another meaning; new ones may come. Times are nanoseconds, of the clock in the name.
 
 use agentd_model::{
-    AgentNumber, AgentPhase, Budget, Event, ExitStatus, Gap, NetRule, PathRule, Principal, Stamp, Terminal,
+    AgentNumber, AgentPhase, Budget, Event, ExitStatus, Gap, Loan, NetRule, PathRule, Principal, Stamp, Terminal,
 };
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,55 @@ pub struct BudgetView {
     pub exhausted: bool,
     /// Limits of the other dimensions, as asked for.
     pub limits: Budget,
+}
+
+/// Rights that were lent to an agent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CapabilityView {
+    /// Its number.
+    pub capability: u32,
+    /// To whom.
+    pub agent: AgentNumber,
+    /// The agent's name.
+    pub name: String,
+    /// What, and what that is to the kernel.
+    pub loans: Vec<Loan>,
+    /// `in force`, `ended`, `revoked`; `unknown`: the kernel knows nothing of it.
+    pub state: String,
+    /// When it ends, nanoseconds since 1970; none: with its agent.
+    pub until_wall_ns: Option<u64>,
+    /// Who granted it.
+    pub by: Principal,
+    /// When.
+    pub at: Stamp,
+    /// The record that says so.
+    pub granted: u64,
+    /// The record that took it back.
+    pub revoked: Option<u64>,
+    /// In `capability.show` only: the signed statement; none: no key of this host signed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenView>,
+}
+
+/// What a token says, and who signed it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokenView {
+    /// Key that signed it.
+    pub key: String,
+    /// Who issued it.
+    pub issuer: String,
+    /// Who holds it.
+    pub holder: String,
+    /// Tells it apart from every other.
+    pub id: String,
+    /// When it was issued, seconds since 1970.
+    pub issued: u64,
+    /// Not before, seconds since 1970.
+    pub not_before: u64,
+    /// When it ends, seconds since 1970.
+    pub expires: Option<u64>,
+    /// Path and rights.
+    pub rights: Vec<(String, String)>,
 }
 
 /// One agent.

@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use agentd_model::{AgentNumber, Duration, Effect, Event, Seq, Stamp};
 
-use crate::state::{Agent, ENDED_KEPT, End, Started, State};
+use crate::state::{Agent, Capability, ENDED_KEPT, End, Started, State};
 
 impl State {
     /// Takes in one event. The effects are what is wanted now; on replay the caller drops them and reconciles instead.
     pub fn apply(&mut self, seq: Seq, stamp: Stamp, event: &Event) -> Vec<Effect> {
         match event {
+            Event::JournalBegun { world, .. } => {
+                self.world = Some(*world);
+                vec![]
+            }
             Event::DaemonStarted { tiers, boot_id, .. } => {
                 self.tiers = Some(tiers.clone());
                 self.boot_id.clone_from(boot_id);
@@ -79,6 +83,19 @@ impl State {
                 vec![Effect::Signal { agent: *agent, signal: *signal }]
             }
             Event::AgentSignalled { agent, signal: None, .. } => vec![Effect::Kill { agent: *agent }],
+            Event::CapabilityGranted { agent, grant, by } => {
+                let (number, grant) = (grant.capability, grant.as_ref().clone());
+                self.last_capability = self.last_capability.max(number.0);
+                let capability = Capability { agent: *agent, grant, by: *by, granted: seq, at: stamp, revoked: None };
+                self.capabilities.insert(number, Arc::new(capability));
+                vec![Effect::PutInForce { capability: number }]
+            }
+            Event::CapabilityRevoked { capability, .. } => {
+                if let Some(found) = self.capabilities.get_mut(capability) {
+                    Arc::make_mut(found).revoked = Some(seq);
+                }
+                vec![Effect::TakeBack { capability: *capability }]
+            }
             Event::AgentExited { agent, status, spent } => {
                 self.end(*agent, End::Exited { status: *status, spent: *spent, at: stamp })
             }
@@ -88,7 +105,6 @@ impl State {
             | Event::AgentAdopted { .. }
             | Event::ProgramRun { .. }
             | Event::OperatorsTold { .. }
-            | Event::JournalBegun { .. }
             | Event::KeyRotated { .. }
             | Event::StateSaved { .. } => vec![],
         }
@@ -124,6 +140,7 @@ impl State {
             self.agents.values().filter(|agent| agent.end.is_some()).map(|agent| agent.number).collect();
         for number in ended.iter().take(ended.len().saturating_sub(ENDED_KEPT)) {
             self.agents.remove(number);
+            self.capabilities.retain(|_, capability| capability.agent != *number);
         }
         vec![Effect::Release { agent: number }]
     }

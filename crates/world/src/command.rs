@@ -1,6 +1,8 @@
 //! A request becomes events, or a refusal that says why.
 
-use agentd_model::{AgentName, AgentNumber, AgentPhase, AgentSpec, Duration, Event, Principal};
+use agentd_model::{
+    AgentName, AgentNumber, AgentPhase, AgentSpec, CapabilityNumber, Duration, Event, Grant, Principal, Seq,
+};
 
 use crate::State;
 
@@ -39,6 +41,20 @@ pub enum Command {
         agent: AgentNumber,
         /// How much more.
         cpu: Duration,
+    },
+    /// Lend an agent rights that the kernel has been told of, and does not let count yet.
+    Grant {
+        /// To whom.
+        agent: AgentNumber,
+        /// What, and until when.
+        grant: Box<Grant>,
+    },
+    /// Take back what was lent.
+    Revoke {
+        /// Which.
+        capability: CapabilityNumber,
+        /// Why.
+        reason: String,
     },
     /// Tell the operators something.
     Tell {
@@ -87,6 +103,26 @@ pub enum Refusal {
         name: AgentName,
         /// Where it is in its life.
         phase: AgentPhase,
+    },
+    /// No such capability.
+    #[error("there is no capability {capability}")]
+    NoCapability {
+        /// The number.
+        capability: CapabilityNumber,
+    },
+    /// It was taken back before.
+    #[error("capability {capability} was taken back already (record {record})")]
+    Revoked {
+        /// Which.
+        capability: CapabilityNumber,
+        /// The record that took it back.
+        record: Seq,
+    },
+    /// The number was given out twice.
+    #[error("there is a capability {capability} already")]
+    CapabilityInUse {
+        /// The number.
+        capability: CapabilityNumber,
     },
     /// A top-up of an agent that has no limit.
     #[error("agent {name} has no CPU budget to top up")]
@@ -139,6 +175,21 @@ pub fn command(state: &State, command: Command, by: Principal) -> Result<Vec<Eve
             (_, phase) if phase.is_live() => Ok(vec![Event::AgentSignalled { agent, signal, by }]),
             (name, phase) => Err(Refusal::Phase { name, phase }),
         },
+        Command::Grant { agent, grant } => match phase(state, agent)? {
+            (name, phase @ AgentPhase::Starting) => Err(Refusal::Phase { name, phase }),
+            (name, phase) if !phase.is_live() => Err(Refusal::Phase { name, phase }),
+            _ if state.capability(grant.capability).is_some() => {
+                Err(Refusal::CapabilityInUse { capability: grant.capability })
+            }
+            _ => Ok(vec![Event::CapabilityGranted { agent, grant, by }]),
+        },
+        Command::Revoke { capability, reason } => {
+            let found = state.capability(capability).ok_or(Refusal::NoCapability { capability })?;
+            match found.revoked {
+                Some(record) => Err(Refusal::Revoked { capability, record }),
+                None => Ok(vec![Event::CapabilityRevoked { agent: found.agent, capability, reason, by }]),
+            }
+        }
         Command::Tell { subject, body, about } => {
             // About somebody who is not known any more, it is still worth telling.
             let about = about.filter(|agent| state.agent(*agent).is_some());

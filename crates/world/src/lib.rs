@@ -19,7 +19,7 @@ mod state;
 
 pub use command::{AGENT_LIMIT, Command, Refusal, command};
 pub use observe::{Observation, observe};
-pub use state::{Agent, End, Started, State};
+pub use state::{Agent, Capability, End, Started, State};
 
 #[cfg(test)]
 mod tests;

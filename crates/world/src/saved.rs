@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use agentd_model::{Seq, Tiers};
+use agentd_model::{Seq, Tiers, WorldId};
 use minicbor::{Decode, Encode};
 
-use crate::state::{Agent, State};
+use crate::state::{Agent, Capability, State};
 
 /// Version of this encoding; another one is not read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Encode, Decode)]
 struct Saved {
@@ -27,6 +27,12 @@ struct Saved {
     tiers: Option<Tiers>,
     #[n(5)]
     boot_id: String,
+    #[n(6)]
+    world: Option<WorldId>,
+    #[n(7)]
+    capabilities: Vec<Capability>,
+    #[n(8)]
+    last_capability: u32,
 }
 
 impl State {
@@ -39,6 +45,9 @@ impl State {
             last_denial: self.last_denial,
             tiers: self.tiers.clone(),
             boot_id: self.boot_id.clone(),
+            world: self.world,
+            capabilities: self.capabilities.values().map(|capability| capability.as_ref().clone()).collect(),
+            last_capability: self.last_capability,
         };
         match minicbor::to_vec(&saved) {
             Ok(bytes) => bytes,
@@ -50,7 +59,9 @@ impl State {
     pub fn restore(bytes: &[u8]) -> Option<State> {
         let saved: Saved = minicbor::decode(bytes).ok().filter(|saved: &Saved| saved.version == VERSION)?;
         let agents: BTreeMap<_, _> = saved.agents.into_iter().map(|agent| (agent.number, Arc::new(agent))).collect();
-        let Saved { last_number, last_denial, tiers, boot_id, .. } = saved;
-        Some(State { agents, last_number, last_denial, tiers, boot_id })
+        let capabilities =
+            saved.capabilities.into_iter().map(|found| (found.grant.capability, Arc::new(found))).collect();
+        let Saved { last_number, last_denial, tiers, boot_id, world, last_capability, .. } = saved;
+        Some(State { world, agents, capabilities, last_capability, last_number, last_denial, tiers, boot_id })
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use agentd_model::{
-    AgentName, AgentNumber, AgentPhase, AgentSpec, Duration, ExitStatus, Gap, Principal, Seq, Stamp, Tiers,
+    AgentName, AgentNumber, AgentPhase, AgentSpec, CapabilityNumber, Duration, ExitStatus, Gap, Grant, Principal, Seq,
+    Stamp, Tiers, WorldId,
 };
 use minicbor::{Decode, Encode};
 
@@ -14,7 +15,10 @@ pub(crate) const ENDED_KEPT: usize = 256;
 /// Everything that is true now. Cheap to clone: agents are shared until they change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
+    pub(crate) world: Option<WorldId>,
     pub(crate) agents: BTreeMap<AgentNumber, Arc<Agent>>,
+    pub(crate) capabilities: BTreeMap<CapabilityNumber, Arc<Capability>>,
+    pub(crate) last_capability: u32,
     pub(crate) last_number: u32,
     pub(crate) last_denial: Option<Seq>,
     pub(crate) tiers: Option<Tiers>,
@@ -89,6 +93,29 @@ pub struct Started {
     /// When.
     #[n(6)]
     pub at: Stamp,
+}
+
+/// Rights that were lent to an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Capability {
+    /// To whom.
+    #[n(0)]
+    pub agent: AgentNumber,
+    /// What, and until when.
+    #[n(1)]
+    pub grant: Grant,
+    /// By whom.
+    #[n(2)]
+    pub by: Principal,
+    /// The record that says so.
+    #[n(3)]
+    pub granted: Seq,
+    /// When.
+    #[n(4)]
+    pub at: Stamp,
+    /// The record that took it back.
+    #[n(5)]
+    pub revoked: Option<Seq>,
 }
 
 /// How an agent ended.
@@ -192,6 +219,26 @@ impl State {
     pub fn in_cgroup(&self, cgroup_id: u64) -> Option<&Arc<Agent>> {
         let is_it = |agent: &&Arc<Agent>| agent.started.as_ref().is_some_and(|started| started.cgroup_id == cgroup_id);
         self.agents.values().filter(|agent| agent.is_live()).find(is_it)
+    }
+
+    /// Every capability of the agents that are known, by number.
+    pub fn capabilities(&self) -> impl Iterator<Item = &Arc<Capability>> {
+        self.capabilities.values()
+    }
+
+    /// The capability with a number.
+    pub fn capability(&self, number: CapabilityNumber) -> Option<&Arc<Capability>> {
+        self.capabilities.get(&number)
+    }
+
+    /// The lowest number that no capability has had.
+    pub fn next_capability(&self) -> CapabilityNumber {
+        CapabilityNumber(self.last_capability + 1)
+    }
+
+    /// The id of the journal that this is the state of.
+    pub fn world(&self) -> Option<WorldId> {
+        self.world
     }
 
     /// The newest refusal of all.

@@ -158,6 +158,52 @@ fn whoever_is_paused_and_spent_stays_frozen_until_both_are_over() {
     assert!(world.effects.contains(&Effect::Thaw { agent: A }));
 }
 
+fn grant(number: u32) -> Box<Grant> {
+    Box::new(Grant {
+        capability: CapabilityNumber(number),
+        loans: vec![],
+        until_wall_ns: None,
+        until_mono_ns: None,
+        slot: 1,
+        token: vec![1, 2],
+    })
+}
+
+#[test]
+fn what_is_lent_counts_from_its_record_on_and_is_taken_back_once() {
+    let mut world = World::running();
+    let agent = AgentNumber(1);
+    world.effects.clear();
+    world.ask(Command::Grant { agent, grant: grant(1) }).unwrap();
+    let capability = CapabilityNumber(1);
+    assert_eq!(world.effects, [Effect::PutInForce { capability }]);
+    let again = world.ask(Command::Grant { agent, grant: grant(1) });
+    assert_eq!(again, Err(Refusal::CapabilityInUse { capability }));
+    assert_eq!(world.state.next_capability(), CapabilityNumber(2));
+    let revoke = |capability| Command::Revoke { capability, reason: "done".into() };
+    world.ask(revoke(capability)).unwrap();
+    assert_eq!(world.effects.last(), Some(&Effect::TakeBack { capability }));
+    let record = Seq(world.seq);
+    assert_eq!(world.ask(revoke(capability)), Err(Refusal::Revoked { capability, record }));
+    let missing = CapabilityNumber(7);
+    assert_eq!(world.ask(revoke(missing)), Err(Refusal::NoCapability { capability: missing }));
+    assert_eq!(State::restore(&world.state.save()), Some(world.state));
+}
+
+#[test]
+fn who_does_not_run_is_lent_nothing() {
+    let mut world = World::default();
+    world.ask(spawn(1, "worker")).unwrap();
+    let agent = AgentNumber(1);
+    for phase in [AgentPhase::Starting, AgentPhase::Failed] {
+        let refused = world.ask(Command::Grant { agent, grant: grant(1) });
+        assert!(matches!(refused, Err(Refusal::Phase { phase: found, .. }) if found == phase), "{refused:?}");
+        world.see(Observation::LaunchFailed { agent, reason: "no".into() });
+    }
+    let unknown = world.ask(Command::Grant { agent: AgentNumber(9), grant: grant(1) });
+    assert_eq!(unknown, Err(Refusal::Unknown { agent: AgentNumber(9) }));
+}
+
 #[test]
 fn what_has_ended_cannot_be_changed() {
     let mut world = World::running();

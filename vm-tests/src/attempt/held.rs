@@ -65,6 +65,10 @@ pub(super) fn perform(name: &str, words: &[&str], held: &mut Held) -> Option<Don
         }),
         ("write-held", [name]) => held.file(name).and_then(|file| silent(write(file, b"held\n"))),
         ("truncate-held", [name]) => held.file(name).and_then(|file| silent(ftruncate(file, 1))),
+        // Maps what is open, to be written by everybody.
+        ("map-held", [name]) => {
+            held.file(name).and_then(|file| silent(Map::file(file, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, true)))
+        }
         ("store-held", [name]) => held.maps.get(*name).ok_or(Errno::EBADF).map(|map| {
             map.store(b'Z');
             String::new()

@@ -8,6 +8,7 @@ mod floods;
 mod lifecycle;
 mod network;
 mod real_work;
+mod rights;
 mod ways_round_files;
 mod ways_round_kernel;
 mod ways_round_more;
@@ -50,6 +51,11 @@ const SCENARIOS: &[Scenario] = &[
         name: "ways_round_more",
         about: "packets, subvolumes, spellings, links that move, and the daemon's doors are no way round either",
         run: ways_round_more::run,
+    },
+    Scenario {
+        name: "rights",
+        about: "lent while an agent runs, ended by the kernel's clock, taken back from what is open",
+        run: rights::run,
     },
     Scenario { name: "network", about: "addresses, ports and families of sockets", run: network::run },
     Scenario { name: "budget", about: "warned, frozen, topped up, and killed where nobody freezes", run: budget::run },

@@ -11,6 +11,7 @@ mod machine;
 
 mod budget;
 mod decide;
+mod revoke;
 mod spawn;
 mod syscalls;
 mod worlds;
@@ -25,7 +26,7 @@ pub(crate) use self::figure::Figure;
 use crate::{paths, ui};
 
 /// In the order in which `all` runs them: quick ones first.
-pub(crate) const NAMES: [&str; 7] = ["decide", "reducer", "spawn", "budget", "journal", "replay", "syscalls"];
+pub(crate) const NAMES: [&str; 8] = ["decide", "reducer", "spawn", "revoke", "budget", "journal", "replay", "syscalls"];
 
 /// What was asked for.
 #[derive(Clone, Debug)]
@@ -48,6 +49,7 @@ pub(crate) fn run(name: &str, options: &Options, sink: Sink<'_>) -> Result<()> {
     match name {
         "decide" => decide::run(options, sink),
         "spawn" => spawn::run(options, sink),
+        "revoke" => revoke::run(options, sink),
         "budget" => budget::run(options, sink),
         "syscalls" => syscalls::run(options, sink),
         "journal" => worlds::journal(options, sink),
@@ -62,6 +64,7 @@ pub(crate) fn here(name: &str, options: &Options) -> Result<ExitCode> {
     let mut print = |figure: Figure| ui::say(figure.json());
     match name {
         "spawn" => spawn::here(options, &mut print)?,
+        "revoke" => revoke::here(options, &mut print)?,
         "syscalls" => syscalls::here(options, &mut print)?,
         other => bail!("{other} has no part that runs in a machine"),
     }

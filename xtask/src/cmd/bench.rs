@@ -13,11 +13,12 @@ use crate::{sh, signal, ui};
 const HELP: &str = "\
 Measure what the project promises, beside its peers.
 
-Usage: cargo xtask bench decide|syscalls|spawn|budget|journal|reducer|replay|all [OPTIONS]
+Usage: cargo xtask bench decide|syscalls|spawn|revoke|budget|journal|reducer|replay|all [OPTIONS]
 
   decide     one decision of the kernel programs, natively through test-run
   syscalls   system calls outside and inside an agent, in a machine, against no programs and against Landlock
   spawn      `agentctl spawn -- /bin/true` natively and in a machine, against bubblewrap with the same namespaces
+  revoke     from the request to take a right back to the refusal, in a machine, of opens and of reads of what is open
   budget     how far past a budget of 300 ms an agent gets, natively, against `timeout 0.3`
 
   journal    durable, acknowledged events a second by 1 and 64 writers, against bare SQLite and O_DSYNC appends

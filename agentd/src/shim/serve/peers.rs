@@ -60,9 +60,16 @@ impl Shim {
             };
             let Some(command) = command else { return Ok(()) };
             let file = match command {
-                Command::Attach { .. } => daemon.channel.files.pop_front(),
+                Command::Attach { .. } | Command::Hold => daemon.channel.files.pop_front(),
                 _ => None,
             };
+            if let Command::Hold = command {
+                let told = daemon.channel.files.pop_front();
+                self.anchors.extend(file);
+                // Whoever asked has gone, if not; the file stays all the same.
+                let _ = told.map(|told| nix::unistd::write(told, &[1]));
+                continue;
+            }
             self.follow(index, command, file)?;
         }
     }
@@ -73,7 +80,7 @@ impl Shim {
                 self.phase = Phase::Running;
                 self.init.channel.send(&Go, &[], Wait::Block)?;
             }
-            Command::Gate => {}
+            Command::Gate | Command::Hold => {}
             Command::Attach { pace } => {
                 let Some(file) = file else { return Ok(()) };
                 let mut client = Client::new(file, pace);
